@@ -1,0 +1,66 @@
+"""Resilience for functions, sync and async: retry, circuit breaker, bulkhead, timeout, degrade.
+
+from resilient import circuit_breaker, registry, retry
+
+@retry(on=ConnectionError)
+@circuit_breaker("payments", failure_threshold=5)
+def charge(order): ...
+
+registry.circuit_breakers["payments"].state
+"""
+
+from resilient._registry import Registry, registry
+from resilient.budget import RetryBudget
+from resilient.bulkhead import Bulkhead, bulkhead
+from resilient.circuit_breaker import CircuitBreaker, CircuitState, circuit_breaker
+from resilient.deadlines import deadline, remaining_time
+from resilient.degrade import Degradation, degrade
+from resilient.errors import (
+    BulkheadClosedError,
+    BulkheadFullError,
+    CallTimeoutError,
+    CircuitOpenError,
+    ConfigurationError,
+    DegradationError,
+    RejectedError,
+    ResilienceError,
+    RetriesExhaustedError,
+)
+from resilient.events import Event
+from resilient.logs import log_event as _log_event  # its import starts the logging
+from resilient.pipeline import Finding, Pipeline
+from resilient.retry import RetryPolicy, retry
+from resilient.timeout import Timeout, timeout
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Bulkhead",
+    "BulkheadClosedError",
+    "BulkheadFullError",
+    "CallTimeoutError",
+    "CircuitBreaker",
+    "CircuitOpenError",
+    "CircuitState",
+    "ConfigurationError",
+    "Degradation",
+    "DegradationError",
+    "Event",
+    "Finding",
+    "Pipeline",
+    "Registry",
+    "RejectedError",
+    "ResilienceError",
+    "RetriesExhaustedError",
+    "RetryBudget",
+    "RetryPolicy",
+    "Timeout",
+    "bulkhead",
+    "circuit_breaker",
+    "deadline",
+    "degrade",
+    "registry",
+    "remaining_time",
+    "retry",
+    "timeout",
+]

@@ -1,0 +1,140 @@
+"""One way to talk to the caches users bring: mappings, and objects with get, set and delete, sync or async.
+
+A cache that fails is logged and otherwise as good as empty: it never breaks a call.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+import threading
+from collections.abc import Callable, MutableMapping
+from functools import partial
+from typing import Any, Final
+
+from resilient.keys import Unkeyable, key_of
+from resilient.wrapping import describe
+
+_log = logging.getLogger("resilient.degrade")
+
+MISSING: Final = object()
+#: cachetools' caches reorder themselves when read, and leave locking to their users.
+_cachetools_lock = threading.Lock()
+
+
+class AnswerCache:
+    """Good answers of one function by the arguments of its calls; several functions may share the cache."""
+
+    __slots__ = ("_function", "_key", "_mapping", "_on_death", "cache", "is_async")
+
+    def __init__(self, cache: Any, key: Callable[..., Any] | None, function: Any) -> None:
+        self.cache = cache
+        self._key = key
+        self._function = function
+        self._mapping = isinstance(cache, MutableMapping)
+        self.is_async = not self._mapping and any(
+            inspect.iscoroutinefunction(getattr(cache, name)) for name in ("get", "set")
+        )
+        self._on_death = partial(_forget, cache) if self._mapping else None
+
+    def load(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The last good answer of this call, or MISSING."""
+        try:
+            key = self._key_of(args, kwargs, None)
+            if not self._mapping:
+                return _or_missing(self.cache.get(key))
+            if _from_cachetools(self.cache):
+                with _cachetools_lock:
+                    return self.cache[key]
+            return self.cache[key]
+        except (KeyError, Unkeyable):
+            return MISSING
+        except Exception:
+            return _failed("read")
+
+    def store(self, args: tuple[Any, ...], kwargs: dict[str, Any], answer: Any) -> None:
+        """Remember a good answer."""
+        try:
+            key = self._key_of(args, kwargs, self._on_death)
+            if not self._mapping:
+                self.cache.set(key, answer)
+            elif _from_cachetools(self.cache):
+                with _cachetools_lock:
+                    self.cache[key] = answer
+            else:
+                self.cache[key] = answer
+        except Unkeyable:
+            return
+        except Exception:
+            _failed("write")
+
+    async def aload(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The last good answer of this call, or MISSING."""
+        if not self.is_async:
+            return self.load(args, kwargs)
+        try:
+            answer = self.cache.get(self._key_of(args, kwargs, None))
+            return _or_missing(await answer if inspect.isawaitable(answer) else answer)
+        except (KeyError, Unkeyable):
+            return MISSING
+        except Exception:
+            return _failed("read")
+
+    async def astore(self, args: tuple[Any, ...], kwargs: dict[str, Any], answer: Any) -> None:
+        """Remember a good answer."""
+        if not self.is_async:
+            self.store(args, kwargs, answer)
+            return
+        try:
+            done = self.cache.set(self._key_of(args, kwargs, None), answer)
+            if inspect.isawaitable(done):
+                await done
+        except Unkeyable:
+            return
+        except Exception:
+            _failed("write")
+
+    def _key_of(self, args: tuple[Any, ...], kwargs: dict[str, Any], on_death: Callable[[Any], None] | None) -> Any:
+        if self._key is not None:
+            return self._key(*args, **kwargs)
+        if self._mapping:
+            return key_of((self._function, *args), kwargs, on_death)
+        # A cache elsewhere outlives the function object, and knows it by name.
+        return (describe(self._function), *key_of(args, kwargs))
+
+
+def _failed(what: str) -> Any:
+    _log.warning("could not %s the cache", what, exc_info=True, extra={"event": "cache_failed"})
+    return MISSING
+
+
+def _forget(cache: MutableMapping[Any, Any], dead: Any) -> None:
+    """Drop the entries whose key has lost an object."""
+
+    def holds(part: Any) -> bool:
+        return part is dead or (isinstance(part, (tuple, frozenset)) and any(map(holds, part)))
+
+    try:
+        for key in [key for key in list(cache) if holds(key)]:
+            cache.pop(key, None)
+    except Exception:
+        _failed("clean up")
+
+
+def check_cache(cache: Any) -> None:
+    """Raise TypeError for what is no cache."""
+    if isinstance(cache, MutableMapping):
+        return
+    if not all(callable(getattr(cache, name, None)) for name in ("get", "set", "delete")):
+        raise TypeError(f"cache={cache!r}: must be a MutableMapping, or have get, set and delete")
+
+
+def _or_missing(answer: Any) -> Any:
+    # get() has no other way to say that there is nothing; an answer that is None is therefore not served from there.
+    return MISSING if answer is None else answer
+
+
+def _from_cachetools(cache: Any) -> bool:
+    cachetools = sys.modules.get("cachetools")
+    return cachetools is not None and isinstance(cache, cachetools.Cache)

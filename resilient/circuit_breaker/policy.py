@@ -1,0 +1,314 @@
+"""The circuit breaker as a policy: the machine behind a lock, and layers that need the lock only when something is up."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from resilient import _checks as check
+from resilient.circuit_breaker.config import CircuitBreakerConfig
+from resilient.circuit_breaker.state import BreakerState, CircuitState, Epoch, Probe, Refusal
+from resilient.clock import CLOCK
+from resilient.errors import CircuitOpenError, RejectedError
+from resilient.events import HUB, CallRejected, CircuitStateChanged
+from resilient.generators import Layer
+from resilient.policy import BlockPolicy, Policy
+from resilient.wrapping import Site
+
+
+class CircuitMetrics(NamedTuple):
+    """The numbers of a circuit breaker.
+
+    `success_count` and `failure_count` are totals since creation or `reset()`; the rates are of the window, without
+    one of the totals. `retry_after` is seconds until the next probe, None unless open.
+    """
+
+    state: CircuitState
+    failure_count: int
+    success_count: int
+    failure_rate: float
+    slow_call_rate: float
+    consecutive_failures: int
+    rejected_count: int
+    state_changes: int
+    probes_in_flight: int
+    retry_after: float | None
+
+
+class CircuitBreaker(BlockPolicy):
+    """Stops calling what keeps failing, and finds out when it is well again; made by `circuit_breaker(...)`."""
+
+    kind = "circuit_breaker"
+    config: CircuitBreakerConfig
+
+    def __init__(self, config: CircuitBreakerConfig, name: str | None) -> None:
+        super().__init__(config, name)
+        self._lock = threading.Lock()
+        self._machine = BreakerState(config, CLOCK.monotonic())
+        self._rejected = self._changes = 0
+        self._understand(config)
+
+    def _understand(self, config: CircuitBreakerConfig) -> None:
+        self.config = config
+        self._expected = check.matcher(config.expected_exception)
+        self._ignores = check.matcher(config.ignore)
+        # A call turned away by a policy further in never reached the service, so by default it says nothing about it.
+        self._counts_rejections = config.expected_exception not in (Exception, BaseException)
+
+    # Layers -------------------------------------------------------------------------------------
+
+    def sync_layer(self, call: Layer, site: Site) -> Layer:
+        """Ask for a permit if need be, call, and report what is worth reporting."""
+        if self._timed:
+            return self._timed_sync_layer(call)
+        machine, admit, succeeded, failed = self._machine, self._admit, self._succeeded, self._failed
+
+        def circuit_breaker(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            permit: Any = machine.epoch
+            if permit.gate:
+                permit = admit()
+            try:
+                result = call(args, kwargs)
+            except BaseException as error:
+                failed(permit, error, 0.0)
+                raise
+            permit.calls += 1
+            if permit.watch:
+                succeeded(permit, 0.0, False)
+            return result
+
+        return circuit_breaker
+
+    def async_layer(self, call: Layer, site: Site) -> Layer:
+        """Ask for a permit if need be, call, and report what is worth reporting."""
+        if self._timed:
+            return self._timed_async_layer(call)
+        machine, admit, succeeded, failed = self._machine, self._admit, self._succeeded, self._failed
+
+        async def circuit_breaker(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            permit: Any = machine.epoch
+            if permit.gate:
+                permit = admit()
+            try:
+                result = await call(args, kwargs)
+            except BaseException as error:
+                failed(permit, error, 0.0)
+                raise
+            permit.calls += 1
+            if permit.watch:
+                succeeded(permit, 0.0, False)
+            return result
+
+        return circuit_breaker
+
+    @property
+    def _timed(self) -> bool:
+        return self.config.window_duration is not None or self.config.slow_call_duration is not None
+
+    def _timed_sync_layer(self, call: Layer) -> Layer:
+        """The same with a clock: for time windows (one reading a call) and slow calls (two)."""
+        machine, admit, succeeded, failed = self._machine, self._admit, self._succeeded, self._failed
+        measured, slow, rolling, clock = self._timing()
+
+        def circuit_breaker(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            permit: Any = machine.epoch
+            if permit.gate:
+                permit = admit()
+            started = clock.monotonic() if measured else 0.0
+            try:
+                result = call(args, kwargs)
+            except BaseException as error:
+                failed(permit, error, started)
+                raise
+            now = clock.monotonic()
+            permit.calls += 1
+            if permit.watch or now >= permit.until or now - started >= slow:
+                succeeded(permit, now, now - started >= slow)
+            elif rolling:
+                permit.window.now.calls += 1
+            return result
+
+        return circuit_breaker
+
+    def _timed_async_layer(self, call: Layer) -> Layer:
+        """The same with a clock: for time windows (one reading a call) and slow calls (two)."""
+        machine, admit, succeeded, failed = self._machine, self._admit, self._succeeded, self._failed
+        measured, slow, rolling, clock = self._timing()
+
+        async def circuit_breaker(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            permit: Any = machine.epoch
+            if permit.gate:
+                permit = admit()
+            started = clock.monotonic() if measured else 0.0
+            try:
+                result = await call(args, kwargs)
+            except BaseException as error:
+                failed(permit, error, started)
+                raise
+            now = clock.monotonic()
+            permit.calls += 1
+            if permit.watch or now >= permit.until or now - started >= slow:
+                succeeded(permit, now, now - started >= slow)
+            elif rolling:
+                permit.window.now.calls += 1
+            return result
+
+        return circuit_breaker
+
+    def _timing(self) -> tuple[bool, float, bool, Any]:
+        slow = self.config.slow_call_duration
+        return slow is not None, math.inf if slow is None else slow, self.config.window_duration is not None, CLOCK
+
+    # Blocks and streams ---------------------------------------------------------------------------
+
+    def enter(self) -> tuple[Epoch | Probe, float]:
+        """A permit, with the time it was given; raises CircuitOpenError."""
+        permit: Epoch | Probe = self._machine.epoch
+        if self._machine.epoch.gate:
+            permit = self._admit()
+        return permit, CLOCK.monotonic() if self.config.slow_call_duration is not None else 0.0
+
+    async def aenter(self) -> tuple[Epoch | Probe, float]:
+        """A permit, with the time it was given; raises CircuitOpenError."""
+        return self.enter()
+
+    def leave(self, permit: tuple[Epoch | Probe, float], error: BaseException | None) -> None:
+        """Report how the block ended."""
+        admitted, started = permit
+        if error is not None:
+            self._failed(admitted, error, started)
+            return
+        now = CLOCK.monotonic()
+        admitted.calls += 1
+        self._succeeded(admitted, now, self._is_slow(started, now))
+
+    # What happens under the lock ------------------------------------------------------------------
+
+    def _admit(self) -> Epoch | Probe:
+        epoch = self._machine.epoch
+        now = CLOCK.monotonic()
+        if epoch.state is CircuitState.OPEN and now < epoch.until:  # the common refusal takes no lock
+            raise self._refusal("open", epoch.until - now)
+        with self._lock:
+            permit = self._machine.admit(now)
+        self._publish()
+        if isinstance(permit, Refusal):
+            raise self._refusal(*permit)
+        return permit
+
+    def _refusal(self, reason: str, retry_after: float | None) -> CircuitOpenError:
+        self._rejected += 1
+        if CallRejected in HUB.by_type:
+            HUB.publish(CallRejected(self.name, self.kind, reason, retry_after))
+        return CircuitOpenError(self.name, retry_after)
+
+    def _succeeded(self, permit: Epoch | Probe, now: float, slow: bool) -> None:
+        with self._lock:
+            self._machine.success(permit, now or CLOCK.monotonic(), slow)
+        self._publish()
+
+    def _failed(self, permit: Epoch | Probe, error: BaseException, started: float) -> None:
+        counts = False
+        try:
+            counts = self._counts(error)
+        finally:
+            now = CLOCK.monotonic()
+            with self._lock:
+                if counts:
+                    self._machine.failure(permit, now, self._is_slow(started, now), random.random())
+                else:
+                    self._machine.ignored(permit)
+            self._publish()
+
+    def _counts(self, error: BaseException) -> bool:
+        if not isinstance(error, Exception) or self._ignores(error):
+            return False
+        if isinstance(error, RejectedError) and not self._counts_rejections:
+            return False
+        return self._expected(error)
+
+    def _is_slow(self, started: float, now: float) -> bool:
+        limit = self.config.slow_call_duration
+        return limit is not None and now - started >= limit
+
+    def _publish(self) -> None:
+        """Tell of transitions, after the lock is released."""
+        if not self._machine.transitions:
+            return
+        with self._lock:
+            transitions, self._machine.transitions = self._machine.transitions, []
+            self._changes += len(transitions)
+        if CircuitStateChanged in HUB.by_type:
+            for change in transitions:
+                HUB.publish(CircuitStateChanged(self.name, *change))
+
+    # For the owner ----------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> CircuitState:
+        """The state of now; an open period that is over shows as HALF_OPEN."""
+        self._do(self._machine.tick, CLOCK.monotonic())
+        return self._machine.epoch.state
+
+    def get_state(self) -> CircuitState:
+        """The same as `state`."""
+        return self.state
+
+    def reset(self) -> None:
+        """Close the circuit and forget everything; results of calls under way are dropped."""
+        self._do(self._machine.reset, CLOCK.monotonic())
+
+    def isolate(self) -> None:
+        """Let no call through until `reset()`."""
+        self._do(self._machine.isolate)
+
+    def disable(self) -> None:
+        """Let every call through, uncounted, until `reset()`."""
+        self._do(self._machine.disable)
+
+    def attempt_reset(self) -> bool:
+        """Go from OPEN to HALF_OPEN if the open period is over; whether the circuit is half-open now because of it."""
+        before = self._machine.epoch
+        self._do(self._machine.tick, CLOCK.monotonic())
+        return before.state is CircuitState.OPEN and self._machine.epoch.state is CircuitState.HALF_OPEN
+
+    def get_metrics(self) -> CircuitMetrics:
+        """The numbers of now."""
+        now = CLOCK.monotonic()
+        machine = self._machine
+        self._do(machine.tick, now)
+        with self._lock:
+            rate, slow = machine.rates(now)
+            epoch = machine.epoch
+            return CircuitMetrics(
+                epoch.state,
+                machine.failure_count,
+                machine.success_count,
+                rate,
+                slow,
+                epoch.consecutive,
+                self._rejected,
+                self._changes,
+                len(epoch.probes or ()),
+                max(0.0, epoch.until - now) if epoch.state is CircuitState.OPEN else None,
+            )
+
+    def apply(self, config: CircuitBreakerConfig) -> None:
+        """Go on under a changed configuration, in the same state."""
+        with self._lock:
+            self._machine.reconfigure(config, CLOCK.monotonic())
+            self._understand(config)
+
+    def after_fork(self) -> None:
+        """Replace the locks; probes of the parent's threads will never end here."""
+        super().after_fork()
+        self._lock = threading.Lock()
+        self._machine.forget_probes()
+
+    def _do(self, what: Callable[..., object], *args: object) -> None:
+        with self._lock:
+            what(*args)
+        self._publish()

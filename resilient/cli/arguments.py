@@ -1,0 +1,91 @@
+"""What the command line accepts, and what it says when a value cannot work."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from resilient import __version__
+from resilient.demo.settings import LIMITS, Settings
+
+
+def _number(option: str) -> Callable[[str], float]:
+    """A converter for argparse that holds `option` within its limits."""
+    low, high, unit = LIMITS[option]
+
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be between {low:g} and {high:g} {unit}, not {text}")
+        return value
+
+    return convert
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `resilient`; the chosen command's function is left in `.run`."""
+    parser = argparse.ArgumentParser(
+        prog="resilient",
+        description="Retry, circuit breaker, bulkhead, timeout and degradation for Python functions.",
+        epilog="Try `resilient demo` first: it needs nothing but this machine and about twelve seconds.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"resilient {__version__}", help="print the version and exit"
+    )
+    parser.set_defaults(run=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
+    _add_demo(commands)
+    return parser
+
+
+def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    default = Settings()
+    demo = commands.add_parser(
+        "demo",
+        help="watch a service fail and come back, with all five decorators at work",
+        description=(
+            "Starts a small HTTP service in a process of its own on the loopback interface, calls it through all five "
+            "decorators from threads and asyncio tasks, kills it half-way and starts it again."
+        ),
+        epilog="Exit code 0: the service recovered through the breaker; 1: it did not; 130: stopped by Ctrl-C.",
+    )
+    demo.add_argument(
+        "--seconds",
+        type=_number("seconds"),
+        default=default.seconds,
+        metavar="N",
+        help="how long the traffic lasts (default: %(default)g)",
+    )
+    demo.add_argument(
+        "--seed",
+        type=int,
+        default=default.seed,
+        metavar="N",
+        help="seed of what the service leaves to chance (default: %(default)d)",
+    )
+    demo.add_argument(
+        "--latency",
+        type=_number("latency"),
+        default=default.latency,
+        metavar="S",
+        help="the service's mean time to answer, in seconds (default: %(default)g)",
+    )
+    demo.add_argument(
+        "--error-rate",
+        type=_number("error_rate"),
+        default=default.error_rate,
+        metavar="R",
+        help="share of requests answered with a 503, 0 to 1 (default: %(default)g)",
+    )
+    demo.add_argument("--json", action="store_true", help="print one JSON document instead of the live lines")
+    demo.set_defaults(run=_run_demo)
+
+
+def _run_demo(arguments: argparse.Namespace) -> int:
+    from resilient.cli.demo_command import run_demo
+
+    settings = Settings(arguments.seconds, arguments.seed, arguments.latency, arguments.error_rate)
+    return run_demo(settings, as_json=arguments.json)

@@ -1,0 +1,54 @@
+"""Deadlines: one moment that everything called within a block has to keep, carried by a context variable."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar, Token
+from types import TracebackType
+
+from resilient._checks import Seconds, seconds
+from resilient.clock import CLOCK
+
+#: The moment on the monotonic clock, or None. Read by every wait and every timeout.
+DUE: ContextVar[float | None] = ContextVar("resilient_deadline", default=None)
+
+
+class deadline:
+    """Give all guarded calls inside the block at most this long, in seconds or as a timedelta, together.
+
+    A plain `with`, in async code too. Waits and timeouts inside are shortened to what is left; nothing is interrupted
+    by the deadline itself. A deadline within a deadline can only shorten it.
+
+        with deadline(2):
+            order = load(order_id)
+            charge(order)
+    """
+
+    __slots__ = ("_tokens", "seconds")
+
+    def __init__(self, limit: Seconds, /) -> None:
+        self.seconds = seconds("deadline", limit)
+        self._tokens: list[Token[float | None]] = []
+
+    def __enter__(self) -> deadline:
+        due = CLOCK.monotonic() + self.seconds
+        outer = DUE.get()
+        self._tokens.append(DUE.set(due if outer is None else min(due, outer)))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        DUE.reset(self._tokens.pop())
+
+    def __repr__(self) -> str:
+        return f"deadline({self.seconds:g})"
+
+
+def remaining_time() -> float | None:
+    """Seconds left of the deadline in force, 0.0 once it has passed, None where there is none."""
+    due = DUE.get()
+    return None if due is None else max(0.0, due - CLOCK.monotonic())
+
+
+def clip(wait: float) -> float:
+    """The wait, shortened to the deadline in force."""
+    left = remaining_time()
+    return wait if left is None else min(wait, left)

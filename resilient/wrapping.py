@@ -1,0 +1,285 @@
+"""The one proxy around a guarded callable, and how its policies become one chain.
+
+A layer is a function `layer(args, kwargs)` that calls the next one; the innermost is the seam, which calls the user's
+function. The outermost becomes the proxy's entry, which takes `*args, **kwargs`. Changing a policy compiles the chain
+again and swaps the entry, so what is off costs nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import inspect
+import pickle
+import weakref
+from collections.abc import Callable, Coroutine
+from types import CodeType, FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+import wrapt
+
+from resilient._registry import registry
+from resilient.generators import Layer
+
+if TYPE_CHECKING:
+    from resilient.policy import Policy
+
+_FLAVOURS = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
+
+
+class Kind(enum.Enum):
+    """What calling a function gives, and so which of a policy's four layers guards it."""
+
+    SYNC = "sync_layer"
+    ASYNC = "async_layer"
+    GENERATOR = "generator_layer"
+    ASYNC_GENERATOR = "async_generator_layer"
+
+
+def kind_of(fn: Any) -> Kind | None:
+    """What kind of callable this is; None where only a call can tell (a lambda, a plain wrapper of a coroutine)."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    code = getattr(fn, "__code__", None)
+    if code is None and not isinstance(fn, MethodType) and not inspect.iscoroutinefunction(fn):
+        call = getattr(type(fn), "__call__", None)
+        if isinstance(call, FunctionType):
+            return kind_of(call)
+    flags = code.co_flags & _FLAVOURS if code is not None else 0
+    if flags & inspect.CO_ASYNC_GENERATOR:
+        return Kind.ASYNC_GENERATOR
+    if flags & (inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE) or inspect.iscoroutinefunction(fn):
+        return Kind.ASYNC
+    if flags & inspect.CO_GENERATOR:
+        return Kind.GENERATOR
+    inner = getattr(fn, "__wrapped__", None)
+    if getattr(fn, "__name__", "") == "<lambda>" or (inner is not None and kind_of(inner) is not Kind.SYNC):
+        # A wrapper such as @contextmanager's has a generator inside and is none; a call will tell.
+        return None
+    return Kind.SYNC
+
+
+def describe(fn: Any) -> str:
+    """`module.qualname` of a callable, also of a partial, a bound method or an object."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    if not hasattr(fn, "__qualname__"):
+        fn = type(fn)
+    module = getattr(fn, "__module__", None)
+    return f"{module}.{fn.__qualname__}" if module else str(fn.__qualname__)
+
+
+class _FoundCoroutine(BaseException):
+    """Thrown up the chain by the seam of a plain function that turns out to return a coroutine.
+
+    Not an Exception: every policy lets it through and gives its permit back.
+    """
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self.coroutine = coroutine
+
+
+def _seam(fn: Callable[..., Any]) -> Layer:
+    def invoke(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return fn(*args, **kwargs)
+
+    return invoke
+
+
+def _watchful_seam(fn: Callable[..., Any]) -> Layer:
+    def invoke(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = fn(*args, **kwargs)
+        if isinstance(result, Coroutine):
+            raise _FoundCoroutine(result)
+        return result
+
+    return invoke
+
+
+def _resumed_seam(fn: Callable[..., Any], first: Coroutine[Any, Any, Any]) -> Layer:
+    waiting = [first]
+
+    def invoke(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return waiting.pop() if waiting else fn(*args, **kwargs)
+
+    return invoke
+
+
+class Site(NamedTuple):
+    """Where a layer stands: the function at the end of its chain, and the policies around it, outermost first."""
+
+    fn: Any
+    outer: tuple[Policy, ...]
+
+
+def chain(call: Layer, kind: Kind, policies: tuple[Policy, ...], fn: Any) -> Layer:
+    """Put the policies' layers around `call`, which calls `fn`; the first policy is the outermost."""
+    for index in range(len(policies) - 1, -1, -1):
+        call = getattr(policies[index], kind.value)(call, Site(fn, policies[:index]))
+    return call
+
+
+@functools.lru_cache(maxsize=256)
+def _variadic(code: CodeType) -> CodeType:
+    return code.replace(
+        co_argcount=0, co_posonlyargcount=0, co_flags=code.co_flags | inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
+    )
+
+
+def as_entry(layer: Any) -> Callable[..., Any]:
+    """The same function, taking `*args, **kwargs` in place of a tuple and a dict.
+
+    Not a wrapper around it: that frame would cost as much as two policies.
+    """
+    return FunctionType(
+        _variadic(layer.__code__), layer.__globals__, layer.__name__, layer.__defaults__, layer.__closure__
+    )
+
+
+def _unused(*_: object) -> NoReturn:
+    raise AssertionError("the proxy dispatches through its __call__ slot")
+
+
+class Guarded(wrapt.FunctionWrapper):  # type: ignore[type-arg]
+    """A callable with policies around it; in all other respects the callable itself.
+
+    `policies` lists them, outermost first; `__wrapped__` is the original.
+    """
+
+    # The slot makes the call dispatch straight to the compiled chain, without a Python frame in between.
+    __slots__ = ("__call__",)
+
+    def __init__(self, fn: Callable[..., Any], policies: tuple[Policy, ...], kind: Kind | None) -> None:
+        super().__init__(fn, _unused)
+        self._self_policies = policies
+        # The kind once it is known for sure: a plain function may turn out to return coroutines.
+        self._self_kind: Kind | None = None if kind is Kind.SYNC else kind
+        self.recompile()
+        registry.watch(self)
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """The policies around the function, outermost first."""
+        return self._self_policies
+
+    def recompile(self) -> None:
+        """Build the chain anew and swap it in."""
+        kind = self._self_kind
+        if kind is None:
+            entry = self._learning_entry()
+        else:
+            entry = as_entry(chain(_seam(self.__wrapped__), kind, self._self_policies, self.__wrapped__))
+        # Built also when it is not used now, so that what cannot be guarded is refused at decoration.
+        _set_entry(self, self.__wrapped__ if registry.off else entry)
+
+    def _learning_entry(self) -> Callable[..., Any]:
+        """An entry for the first call of a plain function, whose result tells what it is."""
+        learner = weakref.ref(self)
+        fn, policies = self.__wrapped__, self._self_policies
+        guarded = chain(_watchful_seam(fn), Kind.SYNC, policies, fn)
+
+        def learn(*args: Any, **kwargs: Any) -> Any:
+            try:
+                result = guarded(args, kwargs)
+            except _FoundCoroutine as found:
+                first = found.coroutine
+            else:
+                _settle(learner, Kind.SYNC)
+                return result
+            try:
+                resumed = chain(_resumed_seam(fn, first), Kind.ASYNC, policies, fn)
+            except BaseException:
+                first.close()
+                raise
+            _settle(learner, Kind.ASYNC)
+            return resumed(args, kwargs)
+
+        return learn
+
+    def settle(self, kind: Kind) -> None:
+        """Go on knowing what kind of callable this is."""
+        self._self_kind = kind
+        self.recompile()
+
+    @property
+    def settled(self) -> Kind | None:
+        """What kind of callable this is, None while only a call can tell."""
+        return self._self_kind
+
+    def __get__(self, obj: Any, owner: Any = None) -> Any:
+        # wrapt's own bound wrapper would call past the slot.
+        return self if obj is None else MethodType(self, obj)
+
+    def __copy__(self) -> Guarded:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Guarded:
+        return self
+
+    def __reduce_ex__(self, protocol: Any) -> str:
+        name = getattr(self.__wrapped__, "__qualname__", None)
+        if name is None:
+            raise pickle.PicklingError(
+                f"{self!r} has no name to be pickled by; pickle what it wraps, and guard it anew"
+            )
+        return str(name)
+
+    def __reduce__(self) -> str:
+        return self.__reduce_ex__(2)
+
+    def __repr__(self) -> str:
+        return f"<{describe(self.__wrapped__)} guarded by {', '.join(map(repr, self._self_policies))}>"
+
+
+class GuardedObject(Guarded):
+    """The same around a callable that does not bind as a method: a partial, a builtin, an object with `__call__`."""
+
+    __slots__ = ()
+
+    def __get__(self, obj: Any, owner: Any = None) -> Any:
+        return self
+
+
+_set_entry = Guarded.__dict__["__call__"].__set__
+
+
+def _settle(learner: weakref.ref[Guarded], kind: Kind) -> None:
+    guarded = learner()
+    if guarded is not None:
+        guarded.settle(kind)
+
+
+def guard(fn: Any, policies: tuple[Policy, ...]) -> Any:
+    """Guard `fn` by these policies, outermost first; around an already guarded function they become its outer ones."""
+    if isinstance(fn, (classmethod, staticmethod)):
+        return type(fn)(guard(fn.__func__, policies))
+    _refuse(fn, policies)
+    inner: tuple[Policy, ...] = ()
+    if isinstance(fn, MethodType) and isinstance(fn.__func__, Guarded):
+        inner, fn = fn.__func__.policies, MethodType(fn.__func__.__wrapped__, fn.__self__)
+    kind = kind_of(fn)
+    if isinstance(fn, Guarded):
+        kind = fn.settled or kind
+        inner, fn = fn.policies, fn.__wrapped__
+    for policy in policies:
+        policy.bind(fn)
+    binds = hasattr(type(fn), "__get__") and not isinstance(fn, (MethodType, functools.partial))
+    return (Guarded if binds else GuardedObject)(fn, policies + inner, kind)
+
+
+_UNGUARDABLE = {
+    property: "decorate the function below @property",
+    functools.cached_property: "decorate the function below @cached_property",
+    functools.singledispatchmethod: "decorate the registered implementations",
+    functools.partialmethod: "decorate the method it calls",
+}
+
+
+def _refuse(fn: Any, policies: tuple[Policy, ...]) -> None:
+    """Raise TypeError for what cannot be guarded, with what to do instead."""
+    name = f"@{policies[0].kind}" if policies else "a pipeline"
+    for kind, remedy in _UNGUARDABLE.items():
+        if isinstance(fn, kind):
+            raise TypeError(f"{name} cannot guard a {kind.__name__}: {remedy}")
+    if not callable(fn):
+        raise TypeError(f"{name} cannot guard {fn!r}: it is not callable; give options by keyword")

@@ -1,0 +1,1 @@
+"""Black-box conformance: every promise of the public contract, tried from outside."""
