@@ -164,7 +164,7 @@ class Registry:
             for guarded in self._live():
                 if policy in guarded.policies:
                     guarded.recompile()
-        if ConfigurationChanged in HUB.by_type:
+        if HUB.wants(ConfigurationChanged):
             HUB.publish(ConfigurationChanged(name, kind, changes))
 
     @contextmanager
@@ -182,11 +182,9 @@ class Registry:
 
         Process-wide. Functions decorated before keep their policies; names are looked up in, and given to, the new one.
         """
-        from resilient.logs import LOG_SUBSCRIPTIONS
-
         with self._lock:
             before, self._shelves = self._shelves, {kind: Shelf(kind) for kind in SHELVES}
-            listeners = HUB.swap(LOG_SUBSCRIPTIONS)
+            listeners = HUB.swap(())
         try:
             yield self
         finally:

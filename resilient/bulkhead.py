@@ -57,6 +57,9 @@ class BulkheadMetrics(NamedTuple):
     closed: bool
 
 
+_CLOSED = 1 << 60
+
+
 class Ticket:
     """A caller's place in the queue: a thread with a lock to wake it, or a task with a future."""
 
@@ -146,7 +149,10 @@ class Places:
     def close(self) -> None:
         """Let nobody in any more, and send those who wait away."""
         with self.lock:
+            if self.closed:
+                return
             self.closed = True
+            self.free -= _CLOSED  # so that the fast path needs no look at `closed`
             waiting = list(self.queue)
             self.queue.clear()
         for ticket in waiting:
@@ -172,7 +178,7 @@ class Bulkhead(BlockPolicy):
         def bulkhead(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             places = self._places
             # Nothing may come between taking the place and `try`: no call, so no switch and no signal.
-            if places.free > 0 and not places.queue and not places.closed:
+            if places.free > 0 and not places.queue:
                 places.free -= 1
             else:
                 return self._crowded(places, call, args, kwargs)
@@ -195,7 +201,7 @@ class Bulkhead(BlockPolicy):
         async def bulkhead(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             places = self._places
             # Nothing may come between taking the place and `try`: no call, so no switch and no signal.
-            if places.free > 0 and not places.queue and not places.closed:
+            if places.free > 0 and not places.queue:
                 places.free -= 1
             else:
                 return await self._acrowded(places, call, args, kwargs)
@@ -289,7 +295,7 @@ class Bulkhead(BlockPolicy):
 
     def _refusal(self, error: type[RejectedError], reason: str) -> RejectedError:
         self._rejected += 1
-        if CallRejected in HUB.by_type:
+        if HUB.wants(CallRejected):
             HUB.publish(CallRejected(self.name, self.kind, reason, None))
         return error(self.name)
 
@@ -356,12 +362,13 @@ class Bulkhead(BlockPolicy):
     @property
     def active_requests(self) -> int:
         """Calls inside, abandoned ones that still work included."""
-        return self.config.max_concurrent - self._places.free
+        places = self._places
+        return self.config.max_concurrent - places.free - (_CLOSED if places.closed else 0)
 
     @property
     def available_permits(self) -> int:
         """Free places."""
-        return 0 if self._places.closed else max(0, self._places.free)
+        return max(0, self._places.free)
 
     @property
     def queue_length(self) -> int:
@@ -391,7 +398,8 @@ class Bulkhead(BlockPolicy):
         """Start with all places free: calls of the parent's threads will never end here."""
         super().after_fork()
         old, self._places = self._places, Places(self.config.max_concurrent)
-        self._places.closed = old.closed
+        if old.closed:
+            self._places.close()
         # The forking thread may be inside, and will leave the old places.
         old.lock = threading.Lock()
         old.queue.clear()

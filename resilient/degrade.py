@@ -268,19 +268,19 @@ class Degradation(Policy):
 
     def _cached(self, answer: Any, error: Exception | None) -> Any:
         self.tally.cached += 1
-        if FallbackServed in HUB.by_type:
+        if HUB.wants(FallbackServed):
             HUB.publish(FallbackServed(self.name, error, "cache"))
         return answer
 
     def _served(self, answer: Any, error: Exception | None) -> Any:
         self.tally.served += 1
-        if FallbackServed in HUB.by_type:
+        if HUB.wants(FallbackServed):
             HUB.publish(FallbackServed(self.name, error, "fallback"))
         return answer
 
     def _note_failure(self, failure: Exception, errors: list[Exception]) -> None:
         errors.append(failure)
-        if FallbackFailed in HUB.by_type:
+        if HUB.wants(FallbackFailed):
             HUB.publish(FallbackFailed(self.name, failure))
 
     def _all_failed(self, error: Exception | None, errors: list[Exception]) -> Any:

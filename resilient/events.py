@@ -184,17 +184,23 @@ class Subscription:
 class Hub:
     """Hands events to handlers.
 
-    `by_type` is replaced, never changed, so publishing takes no lock; `if SomeEvent in HUB.by_type` is the cheap
-    question to ask before building an event.
+    Ask `wants(SomeEvent)` before building an event. `by_type` is replaced, never changed, so publishing takes no lock.
+    The log is asked apart from the subscribers, as whether it wants anything may change at any moment.
     """
 
-    __slots__ = ("_lock", "_subscriptions", "by_type", "failures")
+    __slots__ = ("_lock", "_subscriptions", "by_type", "failures", "log", "log_wants")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._subscriptions: tuple[Subscription, ...] = ()
         self.by_type: dict[type[Event], tuple[Handler, ...]] = {}
         self.failures = 0
+        self.log_wants: Callable[[type[Event]], bool] = lambda kind: False
+        self.log: Callable[[Any], object] = lambda event: None
+
+    def wants(self, kind: type[Event]) -> bool:
+        """Whether anyone listens to such events."""
+        return kind in self.by_type or self.log_wants(kind)
 
     def subscribe(self, handler: Handler, *types: type[Event]) -> Subscription:
         """Call `handler(event)` for each event of these types (all, if none is named)."""
@@ -234,7 +240,7 @@ class Hub:
 
     def publish(self, event: Event) -> None:
         """Tell everyone who listens. A handler that raises is logged and counted; the caller never sees it."""
-        for handler in self.by_type.get(type(event), ()):
+        for handler in (self.log, *self.by_type.get(type(event), ())):
             try:
                 handler(event)
             except Exception:

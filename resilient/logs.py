@@ -1,95 +1,99 @@
 """What the package logs: one record per event, through stdlib logging, with the event's fields in `extra`.
 
-Loggers: `resilient.retry`, `resilient.circuit_breaker`, `resilient.bulkhead`, `resilient.timeout`, `resilient.degrade`,
-`resilient.registry`. Nothing is logged for a call that simply succeeds.
+Loggers: `resilient.retry`, `resilient.circuit_breaker`, `resilient.timeout`, `resilient.degrade`,
+`resilient.rejected` and `resilient.registry`. Nothing is logged for a call that simply succeeds.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from resilient import events
 from resilient.circuit_breaker import CircuitState
-from resilient.events import HUB, Event, Subscription
+from resilient.events import HUB, Event
 
-# event -> (logger, level, message)
-_Line = tuple[str, Callable[[Any], int], Callable[[Any], str]]
-
+#: Fields that a LogRecord has under another meaning.
 _RESERVED = {"name": "policy", "args": "call_args"}
 
+_DEBUG, _INFO, _WARNING, _ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
 
-def _level(level: int) -> Callable[[Any], int]:
-    return lambda event: level
+
+class Line(NamedTuple):
+    """How an event is written: by which logger, at what level at the least, in what words."""
+
+    logger: logging.Logger
+    level: int
+    text: Callable[[Any], str]
 
 
 def _error(event: Any) -> str:
     return f"{type(event.error).__name__}: {event.error}" if event.error is not None else "an unacceptable result"
 
 
-def _transition_level(event: events.CircuitStateChanged) -> int:
-    return logging.WARNING if event.new in (CircuitState.OPEN, CircuitState.ISOLATED) else logging.INFO
+def _line(room: str, level: int, text: Callable[[Any], str]) -> Line:
+    return Line(logging.getLogger(f"resilient.{room}"), level, text)
 
 
-_LINES: dict[type[Event], _Line] = {
-    events.RetryScheduled: (
-        "resilient.retry",
-        _level(logging.WARNING),
+LINES: dict[type[Event], Line] = {
+    events.RetryScheduled: _line(
+        "retry",
+        _WARNING,
         lambda e: f"{e.name}: attempt {e.attempt} failed, next in {e.delay:.3g} s ({_error(e)})",
     ),
-    events.RetryExhausted: (
-        "resilient.retry",
-        _level(logging.ERROR),
+    events.RetryExhausted: _line(
+        "retry",
+        _ERROR,
         lambda e: f"{e.name}: given up after {e.attempts} attempts, by {e.reason} ({_error(e)})",
     ),
-    events.RetrySuppressed: (
-        "resilient.retry",
-        _level(logging.DEBUG),
+    events.RetrySuppressed: _line(
+        "retry",
+        _DEBUG,
         lambda e: f"{e.name}: not retried, an inner retry has given up on it already ({_error(e)})",
     ),
-    events.CircuitStateChanged: (
-        "resilient.circuit_breaker",
-        _transition_level,
-        lambda e: f"{e.name}: {e.old.value} -> {e.new.value} ({e.reason})",
+    events.CircuitStateChanged: _line(
+        "circuit_breaker", _INFO, lambda e: f"{e.name}: {e.old.value} -> {e.new.value} ({e.reason})"
     ),
-    events.CallRejected: (
-        "resilient",
-        _level(logging.DEBUG),
-        lambda e: f"{e.name}: call rejected by {e.kind} ({e.reason})",
-    ),
-    events.CallTimedOut: (
-        "resilient.timeout",
-        _level(logging.DEBUG),
-        lambda e: f"{e.name}: no answer within {e.limit:.3g} s",
-    ),
-    events.FallbackServed: (
-        "resilient.degrade",
-        _level(logging.DEBUG),
-        lambda e: f"{e.name}: answered from {e.source}",
-    ),
-    events.FallbackFailed: (
-        "resilient.degrade",
-        _level(logging.WARNING),
-        lambda e: f"{e.name}: a fallback failed ({_error(e)})",
-    ),
-    events.ConfigurationChanged: (
-        "resilient.registry",
-        _level(logging.INFO),
-        lambda e: f"{e.kind} {e.name}: changed {', '.join(e.changes)}",
+    events.CallRejected: _line("rejected", _DEBUG, lambda e: f"{e.name}: call rejected by {e.kind} ({e.reason})"),
+    events.CallTimedOut: _line("timeout", _DEBUG, lambda e: f"{e.name}: no answer within {e.limit:.3g} s"),
+    events.FallbackServed: _line("degrade", _DEBUG, lambda e: f"{e.name}: answered from {e.source}"),
+    events.FallbackFailed: _line("degrade", _WARNING, lambda e: f"{e.name}: a fallback failed ({_error(e)})"),
+    events.ConfigurationChanged: _line(
+        "registry", _INFO, lambda e: f"{e.kind} {e.name}: changed {', '.join(e.changes)}"
     ),
 }
 
 
+def wants(kind: type[Event]) -> bool:
+    """Whether a record of such an event would be seen: a record nobody sees costs more than all policies together."""
+    line = LINES.get(kind)
+    return line is not None and line.logger.isEnabledFor(line.level) and _has_reader(line.logger)
+
+
+def _has_reader(logger: logging.Logger | None) -> bool:
+    while logger is not None:
+        for handler in logger.handlers:
+            if type(handler) is not logging.NullHandler:
+                return True
+        logger = logger.parent if logger.propagate else None
+    return False
+
+
 def log_event(event: Event) -> None:
-    """Write one record for an event, if its logger wants it."""
-    room, level_of, text = _LINES[type(event)]
-    logger = logging.getLogger(f"{room}.{event.kind}" if isinstance(event, events.CallRejected) else room)
-    level = level_of(event)
-    if not logger.isEnabledFor(level):
+    """Write one record for an event, if it is to be seen."""
+    kind = type(event)
+    if not wants(kind):
         return
+    line = LINES[kind]
     extra = {_RESERVED.get(key, key): _plain(value) for key, value in event.fields().items()}
-    logger.log(level, "%s", text(event), extra={"event": type(event).__name__, **extra})
+    line.logger.log(_level(event, line), "%s", line.text(event), extra={"event": kind.__name__, **extra})
+
+
+def _level(event: Event, line: Line) -> int:
+    if isinstance(event, events.CircuitStateChanged) and event.new in (CircuitState.OPEN, CircuitState.ISOLATED):
+        return _WARNING
+    return line.level
 
 
 def _plain(value: Any) -> Any:
@@ -100,5 +104,5 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float, str)) else f"<{type(value).__name__}>"
 
 
-LOG_SUBSCRIPTIONS: tuple[Subscription, ...] = (HUB.subscribe(log_event, *_LINES),)
+HUB.log, HUB.log_wants = log_event, wants
 logging.getLogger("resilient").addHandler(logging.NullHandler())

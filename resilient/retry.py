@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import random
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -25,10 +25,20 @@ from resilient.wrapping import Site
 
 _log = logging.getLogger("resilient.retry")
 
-#: Set on an exception when a retry gives it up, to a number from the counter below. Every retried call takes a number
+#: Set on an exception when a retry gives it up: the number of that event. Every retried call notes the latest number
 #: when it begins, so a higher one on its error says: given up by a retry further in, during this call.
 _MARK = "_resilient_exhausted"
-_ticket = itertools.count(1).__next__
+
+
+class _Exhausted:
+    __slots__ = ("latest", "lock")
+
+    def __init__(self) -> None:
+        self.latest = 0
+        self.lock = threading.Lock()
+
+
+_exhausted = _Exhausted()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +120,7 @@ class _Run:
             return None
         if not policy.config.retry_exhausted and _given_up_inside(error, self.entered):
             policy.tally.failed += 1
-            if RetrySuppressed in HUB.by_type:
+            if HUB.wants(RetrySuppressed):
                 HUB.publish(RetrySuppressed(policy.name, error))
             return None
         delay = self._next(error, None)
@@ -130,7 +140,7 @@ class _Run:
 
     def succeeded(self) -> None:
         """Tell that the call succeeded after all."""
-        if self.attempt and RetrySucceeded in HUB.by_type:
+        if self.attempt and HUB.wants(RetrySucceeded):
             HUB.publish(RetrySucceeded(self.policy.name, self.attempt + 1))
 
     def _next(self, error: Exception | None, result: object) -> float | None:
@@ -170,7 +180,7 @@ class _Run:
 
     def _announce(self, delay: float, error: Exception | None, result: object) -> None:
         on_retry = self.policy.config.on_retry
-        if on_retry is None and RetryScheduled not in HUB.by_type:
+        if on_retry is None and not HUB.wants(RetryScheduled):
             return
         event = RetryScheduled(self.policy.name, self.attempt, delay, error, result)
         if on_retry is not None:
@@ -184,7 +194,7 @@ class _Run:
         """Count and tell the end of it."""
         self.policy.tally.failed += 1
         self.policy.tally.exhausted += 1
-        if RetryExhausted in HUB.by_type:
+        if HUB.wants(RetryExhausted):
             HUB.publish(RetryExhausted(self.policy.name, self.attempt, error, reason))
 
 
@@ -201,10 +211,20 @@ def _given_up_inside(error: BaseException, entered: int) -> bool:
 
 
 def _mark(error: BaseException) -> None:
+    with _exhausted.lock:
+        _exhausted.latest += 1
+        number = _exhausted.latest
     try:
-        object.__setattr__(error, _MARK, _ticket())
+        object.__setattr__(error, _MARK, number)
     except (AttributeError, TypeError):
         _log.debug("%s takes no attributes, so an outer retry cannot see that it was given up", type(error).__name__)
+
+
+def _after_fork() -> None:
+    _exhausted.lock = threading.Lock()
+
+
+registry.fork_hooks.append(_after_fork)
 
 
 class RetryPolicy(Policy):
@@ -242,7 +262,7 @@ class RetryPolicy(Policy):
         def retry(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if budget is not None:
                 budget.calls += 1
-            entered = _ticket()
+            entered = _exhausted.latest
             run = _Run(self, entered) if timed else None
             while True:
                 try:
@@ -276,7 +296,7 @@ class RetryPolicy(Policy):
         async def retry(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if budget is not None:
                 budget.calls += 1
-            entered = _ticket()
+            entered = _exhausted.latest
             run = _Run(self, entered) if timed else None
             while True:
                 try:
@@ -401,7 +421,7 @@ class _Loop:
     def _attempt(self) -> Attempt:
         budget = self._policy.config.budget
         if self._number == 0:
-            self._run = _Run(self._policy, _ticket())
+            self._run = _Run(self._policy, _exhausted.latest)
             if budget is not None:
                 budget.calls += 1
         self._number += 1

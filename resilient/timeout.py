@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 import threading
 import weakref
@@ -15,13 +16,13 @@ from typing import Any, NamedTuple, NoReturn, cast
 from resilient import _checks as check
 from resilient._registry import registry
 from resilient.clock import CLOCK
-from resilient.deadlines import DUE, remaining_time
+from resilient.deadlines import DUE
 from resilient.errors import CallTimeoutError
 from resilient.events import HUB, CallTimedOut
 from resilient.generators import Layer
 from resilient.policy import BlockPolicy, Policy
 from resilient.wrapping import Site
-from resilient.workers import Job, Worker, collect, submit
+from resilient.workers import AbandonedCall, Worker, hire
 
 METHODS = ("thread", "signal", "cooperative")
 
@@ -36,6 +37,8 @@ class TimeoutConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "limit", check.seconds("limit", self.limit))
+        if self.limit > threading.TIMEOUT_MAX:
+            raise check.bad("limit", self.limit, f"must be at most {threading.TIMEOUT_MAX:.0f} s")
         if self.method not in METHODS:
             raise check.bad("method", self.method, f"must be one of {', '.join(METHODS)}")
         check.count("max_abandoned", self.max_abandoned, least=0)
@@ -50,22 +53,10 @@ class TimeoutMetrics(NamedTuple):
     max_abandoned: int
 
 
-class _Running:
-    """An async call under its limit."""
-
-    __slots__ = ("cancelling", "due", "expired", "limit", "task")
-
-    def __init__(self, task: asyncio.Task[Any], now: float, limit: float) -> None:
-        self.task = task
-        self.limit = limit
-        self.due = now + limit
-        self.expired = False
-        self.cancelling = task.cancelling()
-
-    def expire(self) -> None:
-        """End the call."""
-        self.expired = True
-        self.task.cancel()
+#: The async calls under a limit by a number of their own: their task, and when they are due. One that is missing when
+#: it ends has been cancelled by us.
+_Calls = dict[int, tuple[asyncio.Task[Any], float]]
+_number = itertools.count().__next__
 
 
 class _LoopTimer:
@@ -74,24 +65,34 @@ class _LoopTimer:
     Holds no reference to the loop, so that a loop that is done with can go.
     """
 
-    __slots__ = ("__weakref__", "armed", "running")
+    __slots__ = ("__weakref__", "armed", "calls")
 
     def __init__(self) -> None:
-        self.running: dict[_Running, None] = {}
+        self.calls: _Calls = {}
         self.armed = False
 
     def fire(self) -> None:
-        """End what is due, and set the timer for the next."""
+        """Cancel what is due, and set the timer for the next."""
         self.armed = False
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for call in list(self.running):
-            if call.due > now:
+        for number, (task, due) in list(self.calls.items()):
+            if due > now:
                 self.armed = True
-                loop.call_at(call.due, self.fire)
+                loop.call_at(due, self.fire)
                 return
-            del self.running[call]
-            call.expire()
+            del self.calls[number]
+            task.cancel()
+
+
+class _Running(NamedTuple):
+    """A block under its limit."""
+
+    calls: _Calls
+    number: int
+    task: asyncio.Task[Any]
+    cancelling: int
+    limit: float
 
 
 class Timeout(BlockPolicy):
@@ -130,18 +131,21 @@ class Timeout(BlockPolicy):
             limit, due, clipped = self._limits()
             if self._abandoned and self._abandoned >= self.config.max_abandoned:
                 raise self._expired(limit, f"{self._abandoned} earlier calls have not ended yet; not called")
-            worker, job = submit(call, args, kwargs, due)
+            worker = hire()
+            worker.begin(call, args, kwargs, due)
             try:
-                in_time = worker.finished.acquire(timeout=min(limit, threading.TIMEOUT_MAX))
+                in_time = worker.finished.acquire(True, limit)
             except BaseException:  # Ctrl-C while waiting
-                self._give_up(worker, job, site.outer)
+                self._abandon(worker, site.outer)
                 raise
-            if not in_time and self._give_up(worker, job, site.outer):
-                error = self._expired(limit, due=clipped)
-                error._worker = job, list(site.outer)
-                raise error
+            if not in_time:
+                abandoned = self._abandon(worker, site.outer)
+                if abandoned is not None:
+                    error = self._expired(limit, due=clipped)
+                    error._worker = abandoned, list(site.outer)
+                    raise error
             try:
-                return collect(worker, job)
+                return worker.collect()
             except CallTimeoutError as error:
                 if error._due != due or clipped:
                     raise
@@ -160,17 +164,16 @@ class Timeout(BlockPolicy):
             raise self._expired(max(0.0, limit), due=clipped)
         return limit, due, clipped
 
-    def _give_up(self, worker: Worker, job: Job, outer: tuple[Policy, ...]) -> bool:
-        """Abandon the call; False when it has ended at the last moment."""
-        if not job.abandon():
-            worker.finished.acquire()
-            return False
-        with self._lock:
-            self._abandoned += 1
-        job.when_done(self._one_ended)
-        for policy in outer:
-            policy.keep_until_done(job)
-        return True
+    def _abandon(self, worker: Worker, outer: tuple[Policy, ...]) -> AbandonedCall | None:
+        """Stop waiting for the call; None when it has ended at the last moment."""
+        abandoned = worker.abandon()
+        if abandoned is not None:
+            with self._lock:
+                self._abandoned += 1
+            abandoned.when_done(self._one_ended)
+            for policy in outer:
+                policy.keep_until_done(abandoned)
+        return abandoned
 
     def _one_ended(self) -> None:
         with self._lock:
@@ -220,54 +223,43 @@ class Timeout(BlockPolicy):
         self._refuse_method()
 
         async def timeout(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            running, calls = self._start()
+            calls, number, task, cancelling, limit = start()
             try:
                 result = await call(args, kwargs)
             except BaseException as error:
-                calls.pop(running, None)
-                if running.expired:
-                    self._ended(running, error)
+                if calls.pop(number, None) is None:
+                    self._ended(task, cancelling, limit, error)
                 raise
-            calls.pop(running, None)
-            if running.expired:
-                running.task.uncancel()  # the call has swallowed our cancellation, and has an answer
+            if calls.pop(number, None) is None:
+                task.uncancel()  # the call has swallowed our cancellation, and has an answer
             return result
 
+        start = self._start
         return timeout
 
-    def _start(self) -> tuple[_Running, dict[_Running, None]]:
+    def _start(self) -> tuple[_Calls, int, asyncio.Task[Any], int, float]:
         """Put the current task under the limit."""
         loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError(f"{self.name}: an async timeout works inside an asyncio task only")
-        limit: float = self.config.limit
-        left = remaining_time()
-        if left is not None and left < limit:
-            return self._start_alone(loop, task, left)
-        if limit <= 0:
-            raise self._expired(limit)
+        limit, deadline = self.config.limit, DUE.get()
         known, timer = self._latest
-        if known() is not loop:
+        if deadline is not None:
+            left = deadline - CLOCK.monotonic()
+            if left < limit:
+                limit, timer = left, _LoopTimer()  # not in order with the others, so with a timer of its own
+        if limit <= 0:
+            raise self._expired(max(0.0, limit))
+        if limit is self.config.limit and known() is not loop:
             timer = self._timer(loop)
-        running = _Running(task, loop.time(), limit)
-        timer.running[running] = None
+        due = loop.time() + limit
+        number = _number()
+        timer.calls[number] = task, due
         if not timer.armed:
             timer.armed = True
-            loop.call_at(running.due, timer.fire)
-        return running, timer.running
-
-    def _start_alone(
-        self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any], limit: float
-    ) -> tuple[_Running, dict[_Running, None]]:
-        """The same with a limit of its own, which a deadline has set."""
-        if limit <= 0:
-            raise self._expired(limit)
-        running = _Running(task, loop.time(), limit)
-        timer = _LoopTimer()
-        timer.running[running] = None
-        loop.call_at(running.due, timer.fire)
-        return running, timer.running
+            loop.call_at(due, timer.fire)
+        return timer.calls, number, task, task.cancelling(), limit
 
     def _timer(self, loop: asyncio.AbstractEventLoop) -> _LoopTimer:
         with self._lock:
@@ -277,11 +269,11 @@ class Timeout(BlockPolicy):
             self._latest = (weakref.ref(loop), timer)
         return timer
 
-    def _ended(self, running: _Running, error: BaseException) -> None:
+    def _ended(self, task: asyncio.Task[Any], cancelling: int, limit: float, error: BaseException) -> None:
         """Raise for a call that we have cancelled, unless the caller has cancelled it too."""
-        ours = running.task.uncancel() <= running.cancelling
+        ours = task.uncancel() <= cancelling
         if ours and isinstance(error, asyncio.CancelledError):
-            raise self._expired(running.limit) from error
+            raise self._expired(limit) from error
 
     def _refuse_method(self) -> None:
         if self.config.method != "thread":
@@ -306,20 +298,19 @@ class Timeout(BlockPolicy):
     def __enter__(self) -> NoReturn:
         self.enter()
 
-    async def aenter(self) -> tuple[_Running, dict[_Running, None]]:
+    async def aenter(self) -> _Running:
         """Put the current task under the limit."""
         self._refuse_method()
-        return self._start()
+        return _Running(*self._start())
 
-    def leave(self, permit: tuple[_Running, dict[_Running, None]], error: BaseException | None) -> None:
+    def leave(self, permit: _Running, error: BaseException | None) -> None:
         """End of the block."""
-        running, calls = permit
-        calls.pop(running, None)
-        if running.expired:
-            if error is None:
-                running.task.uncancel()
-            else:
-                self._ended(running, error)
+        if permit.calls.pop(permit.number, None) is not None:
+            return
+        if error is None:
+            permit.task.uncancel()
+        else:
+            self._ended(permit.task, permit.cancelling, permit.limit, error)
 
     # Common -------------------------------------------------------------------------------------
 
@@ -327,7 +318,7 @@ class Timeout(BlockPolicy):
         """Count and tell a call that has not ended in time; returns the error to raise."""
         with self._lock:
             self._timed_out += 1
-        if CallTimedOut in HUB.by_type:
+        if HUB.wants(CallTimedOut):
             HUB.publish(CallTimedOut(self.name, limit, self._abandoned))
         error = CallTimeoutError(self.name, limit, detail)
         error._due = due

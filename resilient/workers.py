@@ -1,6 +1,6 @@
 """Threads that make calls with a limit on the wait for them.
 
-A worker takes one job at a time and is never queued for, so a call that hangs keeps its own thread and nobody else's.
+A worker takes one call at a time and is never queued for, so a call that hangs keeps its own thread and nobody else's.
 Workers are daemons: the interpreter does not wait for abandoned ones.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import Any
 
 from resilient._registry import registry
@@ -20,42 +20,26 @@ IDLE_SECONDS = 10.0
 _idle: deque[Worker] = deque()
 
 
-class Job:
-    """One call made by a worker. Whoever takes `claim` first decides: finished, or abandoned."""
+class AbandonedCall:
+    """A call that goes on although nobody waits for its answer any more."""
 
-    __slots__ = ("_listeners", "_lock", "claim", "done", "error", "result", "run")
+    __slots__ = ("_listeners", "_lock", "done")
 
-    def __init__(self, run: Callable[[], Any]) -> None:
-        self.run: Callable[[], Any] | None = run
-        self.claim = [None]
-        self.result: Any = None
-        self.error: BaseException | None = None
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._listeners: list[Callable[[], object]] = []
         self.done = False
-        self._listeners: list[Callable[[], object]] | None = None
-        self._lock: threading.Lock | None = None
-
-    def abandon(self) -> bool:
-        """Stop waiting for the call; False when it has just ended after all."""
-        self._listeners, self._lock = [], threading.Lock()
-        try:
-            self.claim.pop()
-        except IndexError:
-            return False
-        return True
 
     def when_done(self, listener: Callable[[], object]) -> None:
-        """Call `listener` when an abandoned call ends; at once if it has."""
-        assert self._lock is not None and self._listeners is not None
+        """Call `listener` when the call ends; at once if it has."""
         with self._lock:
             if not self.done:
                 self._listeners.append(listener)
                 return
         listener()
 
-    def ended_abandoned(self) -> None:
-        """Drop the late result and tell those who wait for the end."""
-        self.result = self.error = None
-        assert self._lock is not None and self._listeners is not None
+    def end(self) -> None:
+        """Tell those who wait for the end."""
         with self._lock:
             self.done = True
             listeners, self._listeners = self._listeners, []
@@ -64,76 +48,100 @@ class Job:
 
 
 class Worker:
-    """A daemon thread with a place for one job."""
+    """A daemon thread that makes one call at a time."""
 
-    __slots__ = ("finished", "job", "wanted")
+    __slots__ = ("_claim", "_error", "_result", "_task", "_wanted", "abandoned", "finished")
 
     def __init__(self) -> None:
         # Locks as gates: the cheapest way to hand something over between two threads.
-        self.wanted = threading.Lock()
-        self.wanted.acquire()
+        self._wanted = threading.Lock()
+        self._wanted.acquire()
         self.finished = threading.Lock()
         self.finished.acquire()
-        self.job: Job | None = None
+        # Whoever pops the one item decides how the call ends: in time, or abandoned.
+        self._claim = [None]
+        self._task: tuple[Context, float, Layer, tuple[Any, ...], dict[str, Any]] | None = None
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self.abandoned: AbandonedCall | None = None
         threading.Thread(target=self._work, name="resilient-timeout", daemon=True).start()
 
+    def begin(self, call: Layer, args: tuple[Any, ...], kwargs: dict[str, Any], due: float) -> None:
+        """Start a call within a copy of the caller's context, with `due` as its deadline."""
+        self._task = copy_context(), due, call, args, kwargs
+        self._wanted.release()
+
+    def abandon(self) -> AbandonedCall | None:
+        """Stop waiting for the call; None when it has just ended after all."""
+        self.abandoned = AbandonedCall()
+        try:
+            self._claim.pop()
+        except IndexError:
+            self.abandoned = None
+            self.finished.acquire()
+            return None
+        return self.abandoned
+
+    def collect(self) -> Any:
+        """The outcome of the finished call; the worker is free again."""
+        result, error = self._result, self._error
+        self._result = self._error = None
+        self._claim.append(None)
+        _idle.append(self)
+        if error is None:
+            return result
+        try:
+            raise error
+        finally:
+            del error  # the traceback has this frame, and the frame would have the error
+
     def _work(self) -> None:
-        while True:
-            if not self.wanted.acquire(timeout=IDLE_SECONDS):
-                try:
-                    _idle.remove(self)
-                except ValueError:
-                    self.wanted.acquire()  # someone has just taken this worker: their job is on its way
-                else:
-                    return
-            job, self.job = self.job, None
-            assert job is not None and job.run is not None
+        while self._wanted.acquire(timeout=IDLE_SECONDS) or not self._retire():
+            task, self._task = self._task, None
+            if task is None:
+                continue
+            context, due, call, args, kwargs = task
             try:
-                job.result = job.run()
+                self._result = context.run(_call_until, due, call, args, kwargs)
             except BaseException as error:
-                job.error = error
-            job.run = None
+                self._error = error
+            del task, context, call, args, kwargs  # an idle worker keeps nothing alive
             try:
-                job.claim.pop()
+                self._claim.pop()
             except IndexError:
-                job.ended_abandoned()
-                del job
-                _idle.append(self)
+                self._finish_abandoned()
             else:
-                del job  # before the caller goes on: nothing may keep the result alive
                 self.finished.release()
 
+    def _retire(self) -> bool:
+        """Leave, unless a caller has just taken this worker: then the call is on its way."""
+        try:
+            _idle.remove(self)
+        except ValueError:
+            self._wanted.acquire()
+            return False
+        return True
 
-def submit(call: Layer, args: tuple[Any, ...], kwargs: dict[str, Any], due: float | None) -> tuple[Worker, Job]:
-    """Start a call in a worker, within a copy of the caller's context and with `due` as its deadline."""
-    context = copy_context()
+    def _finish_abandoned(self) -> None:
+        ended, self.abandoned = self.abandoned, None
+        self._result = self._error = None
+        self._claim.append(None)
+        _idle.append(self)
+        if ended is not None:
+            ended.end()
 
-    def run() -> Any:
-        if due is not None:
-            context.run(DUE.set, due)
-        return context.run(call, args, kwargs)
 
+def _call_until(due: float, call: Layer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    DUE.set(due)
+    return call(args, kwargs)
+
+
+def hire() -> Worker:
+    """An idle worker, or a new one."""
     try:
-        worker = _idle.pop()
+        return _idle.pop()
     except IndexError:
-        worker = Worker()
-    job = Job(run)
-    worker.job = job
-    worker.wanted.release()
-    return worker, job
-
-
-def collect(worker: Worker, job: Job) -> Any:
-    """The outcome of a finished job; the worker is free again."""
-    _idle.append(worker)
-    error = job.error
-    if error is None:
-        return job.result
-    job.error = None
-    try:
-        raise error
-    finally:
-        del error  # the traceback has this frame, and the frame would have the error
+        return Worker()
 
 
 registry.fork_hooks.append(_idle.clear)  # the threads stayed in the parent

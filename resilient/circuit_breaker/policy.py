@@ -201,7 +201,7 @@ class CircuitBreaker(BlockPolicy):
 
     def _refusal(self, reason: str, retry_after: float | None) -> CircuitOpenError:
         self._rejected += 1
-        if CallRejected in HUB.by_type:
+        if HUB.wants(CallRejected):
             HUB.publish(CallRejected(self.name, self.kind, reason, retry_after))
         return CircuitOpenError(self.name, retry_after)
 
@@ -241,7 +241,7 @@ class CircuitBreaker(BlockPolicy):
         with self._lock:
             transitions, self._machine.transitions = self._machine.transitions, []
             self._changes += len(transitions)
-        if CircuitStateChanged in HUB.by_type:
+        if HUB.wants(CircuitStateChanged):
             for change in transitions:
                 HUB.publish(CircuitStateChanged(self.name, *change))
 

@@ -88,10 +88,10 @@ class _Stage:
         if phase == "calm":
             note(f"listens on port {service.port}, process {service.pid}")
         elif phase == "outage":
-            pid = service.pid
+            # Said before it is done: what follows from it is heard while the process is still dying.
+            note(f"process {service.pid} is killed with SIGKILL")
             self.killed_at = self.narrator.now()
             service.kill()
-            note(f"killed with SIGKILL: process {pid} is gone")
         elif phase == "recovery":
             service.start()
             self.restarted_at = self.narrator.now()

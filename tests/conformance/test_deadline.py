@@ -80,6 +80,15 @@ def test_deadline_ends_a_retry(face, sleeps):
     assert body.calls >= 2
 
 
+def test_deadline_clips_retry_after(face, sleeps):
+    """A `retry_after` beyond the deadline is not waited in full."""
+    error = ConnectionError("busy")
+    error.retry_after = 60
+    with deadline(10):
+        outcome(face.via, retry(), face.function(Failing(error)))
+    assert sum(sleeps) <= 10 + 1e-6
+
+
 def test_spent_deadline_fails_at_once(face, clock):
     """After the deadline a guarded call is not made any more."""
     body = Failing(None)

@@ -185,6 +185,46 @@ def test_nested_limits_name_the_one_that_fired(face):
         assert [(event.name, event.limit) for event in told] == [("0.03", 0.03)]
 
 
+def test_one_policy_twice_in_one_task():
+    """A policy that meets itself in one task fires once, for the outer call, and leaves the task in order."""
+    policy, ends = timeout(0.06), []
+
+    async def inner():
+        try:
+            await asyncio.sleep(1)
+        finally:
+            ends.append("inner")
+
+    async def outer():
+        await asyncio.sleep(0.03)
+        await policy.acall(inner)
+
+    async def go():
+        with pytest.raises(CallTimeoutError):
+            await policy.acall(outer)
+        assert asyncio.current_task().cancelling() == 0
+        await asyncio.sleep(0.08)
+        return await policy.acall(asyncio.sleep, 0, "ok")
+
+    assert (run(go()), ends) == ("ok", ["inner"])
+
+
+def test_task_group_is_not_disturbed():
+    """A call that times out in a TaskGroup and is handled there does not cancel its siblings."""
+
+    async def handled():
+        with pytest.raises(CallTimeoutError):
+            await timeout(0.02).acall(asyncio.sleep, 1)
+        return "handled"
+
+    async def go():
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(handled()), group.create_task(asyncio.sleep(0.04, "sibling"))]
+        return [task.result() for task in tasks]
+
+    assert run(go()) == ["handled", "sibling"]
+
+
 def test_many_tasks_with_one_policy():
     """Of a hundred tasks under one policy exactly the slow ones are timed out."""
     policy = timeout(0.05)
@@ -300,6 +340,16 @@ def test_abandoned_calls_are_bounded(hung):
     hung.release.set()
     eventually(lambda: policy.abandoned == 0)
     assert policy.call(body) == "ok"
+
+
+def test_abandoned_calls_are_bounded_by_default(hung):
+    """Without `max_abandoned` the bound is 64 for each policy."""
+    policy, body = timeout(0.2), Failing(None)
+    in_threads(64, lambda index: outcome(policy.call, hung))
+    assert policy.abandoned == 64
+    assert isinstance(outcome(policy.call, body), CallTimeoutError)
+    assert body.calls == 0
+    assert timeout(5).call(body) == "ok"
 
 
 def test_abandoned_workers_are_daemons(hung):

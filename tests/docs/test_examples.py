@@ -128,7 +128,7 @@ def test_no_block_escapes(page: Path) -> None:
     assert set(fences) <= LANGUAGES | {"output"}
     assert {block.language for block in blocks} <= LANGUAGES, "every block names its language"
     assert fences.count("python") == sum(block in pages.blocks("python") for block in blocks)
-    assert not re.search(r"^\s*>>> ", page.read_text(encoding="utf-8"), re.MULTILINE), "a session is not run: use python"
+    assert not re.search(r"^\s*>>> ", page.read_text(encoding="utf-8"), re.MULTILINE), "not run"
 
 
 def test_setup_commands_are_the_check() -> None:

@@ -82,7 +82,9 @@ def test_metrics(page: str) -> None:
     """Each number of a policy's metrics has its row."""
     policy = DECORATORS[page](1) if page == "timeout.md" else DECORATORS[page](**_needed(page))
     fields = policy.get_metrics()._fields
-    rows = {row[0].strip("`") for table in tables(REFERENCE / page) if table[0][0].startswith("field of") for row in table}
+    rows = {
+        row[0].strip("`") for table in tables(REFERENCE / page) if table[0][0].startswith("field of") for row in table
+    }
 
     assert set(fields) <= rows
 
