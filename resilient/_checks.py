@@ -89,9 +89,15 @@ def error_filter(option: str, value: Any, *, empty: bool = False) -> ErrorFilter
 
 def matcher(chosen: ErrorFilter) -> Callable[[BaseException], bool]:
     """One question for all three forms of an error filter."""
+    if chosen == ():
+        return _never
     if isinstance(chosen, (type, tuple)):
         return lambda error: isinstance(error, chosen)
     return lambda error: bool(chosen(error))
+
+
+def _never(error: BaseException) -> bool:
+    return False
 
 
 def callable_or_none(option: str, value: Any) -> Any:

@@ -157,9 +157,11 @@ def _checked(source: object, value: Any) -> float:
     return value
 
 
-def asked_delay(error: BaseException) -> float | None:
+def asked_delay(error: BaseException | None) -> float | None:
     """The error's own `retry_after` in seconds, where it is a finite positive number or timedelta."""
     value = getattr(error, "retry_after", None)
+    if value is None:
+        return None
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, (int, float)):

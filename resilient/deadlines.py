@@ -12,6 +12,12 @@ from resilient.clock import CLOCK
 DUE: ContextVar[float | None] = ContextVar("resilient_deadline", default=None)
 
 
+class OwnedDue(float):
+    """A deadline set by a timeout for what it calls: when it passes, that timeout tells of it, and nobody else."""
+
+    __slots__ = ()
+
+
 class deadline:
     """Give all guarded calls inside the block at most this long, in seconds or as a timedelta, together.
 

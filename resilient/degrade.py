@@ -157,6 +157,7 @@ class Degradation(Policy):
                 result = call(args, kwargs)
             except Exception as error:
                 if not self._handles(error):
+                    tally.failed += 1
                     raise
                 if manager is not None:
                     manager.record(self._service, False)
@@ -185,6 +186,7 @@ class Degradation(Policy):
                 result = await call(args, kwargs)
             except Exception as error:
                 if not self._handles(error):
+                    tally.failed += 1
                     raise
                 if manager is not None:
                     manager.record(self._service, False)

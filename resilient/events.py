@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 if TYPE_CHECKING:
@@ -181,6 +181,16 @@ class Subscription:
         self()
 
 
+def _has_reader(logger: logging.Logger | None) -> bool:
+    """Whether a record would be seen: one that nobody sees costs more than all policies together."""
+    while logger is not None:
+        for handler in logger.handlers:
+            if type(handler) is not logging.NullHandler:
+                return True
+        logger = logger.parent if logger.propagate else None
+    return False
+
+
 class Hub:
     """Hands events to handlers.
 
@@ -188,19 +198,23 @@ class Hub:
     The log is asked apart from the subscribers, as whether it wants anything may change at any moment.
     """
 
-    __slots__ = ("_lock", "_subscriptions", "by_type", "failures", "log", "log_wants")
+    __slots__ = ("_lock", "_subscriptions", "by_type", "failures", "lines", "log")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._subscriptions: tuple[Subscription, ...] = ()
         self.by_type: dict[type[Event], tuple[Handler, ...]] = {}
         self.failures = 0
-        self.log_wants: Callable[[type[Event]], bool] = lambda kind: False
+        #: Set by the logging: what is logged by whom at which level, and how.
+        self.lines: Mapping[type[Event], tuple[logging.Logger, int, Any]] = {}
         self.log: Callable[[Any], object] = lambda event: None
 
     def wants(self, kind: type[Event]) -> bool:
         """Whether anyone listens to such events."""
-        return kind in self.by_type or self.log_wants(kind)
+        if kind in self.by_type:
+            return True
+        line = self.lines.get(kind)
+        return line is not None and line[0].isEnabledFor(line[1]) and _has_reader(line[0])
 
     def subscribe(self, handler: Handler, *types: type[Event]) -> Subscription:
         """Call `handler(event)` for each event of these types (all, if none is named)."""

@@ -65,27 +65,12 @@ LINES: dict[type[Event], Line] = {
 }
 
 
-def wants(kind: type[Event]) -> bool:
-    """Whether a record of such an event would be seen: a record nobody sees costs more than all policies together."""
-    line = LINES.get(kind)
-    return line is not None and line.logger.isEnabledFor(line.level) and _has_reader(line.logger)
-
-
-def _has_reader(logger: logging.Logger | None) -> bool:
-    while logger is not None:
-        for handler in logger.handlers:
-            if type(handler) is not logging.NullHandler:
-                return True
-        logger = logger.parent if logger.propagate else None
-    return False
-
-
 def log_event(event: Event) -> None:
     """Write one record for an event, if it is to be seen."""
     kind = type(event)
-    if not wants(kind):
+    line = LINES.get(kind)
+    if line is None or not line.logger.isEnabledFor(line.level):
         return
-    line = LINES[kind]
     extra = {_RESERVED.get(key, key): _plain(value) for key, value in event.fields().items()}
     line.logger.log(_level(event, line), "%s", line.text(event), extra={"event": kind.__name__, **extra})
 
@@ -104,5 +89,5 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float, str)) else f"<{type(value).__name__}>"
 
 
-HUB.log, HUB.log_wants = log_event, wants
+HUB.lines, HUB.log = LINES, log_event
 logging.getLogger("resilient").addHandler(logging.NullHandler())

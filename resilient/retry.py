@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -16,7 +17,7 @@ from resilient._checks import ErrorFilter, Seconds
 from resilient._registry import registry
 from resilient.budget import RetryBudget
 from resilient.clock import CLOCK
-from resilient.deadlines import remaining_time
+from resilient.deadlines import DUE
 from resilient.errors import RetriesExhaustedError, is_retryable
 from resilient.events import HUB, RetryExhausted, RetryScheduled, RetrySucceeded, RetrySuppressed
 from resilient.generators import Layer, arelay, relay
@@ -101,7 +102,7 @@ class _Tally:
 class _Run:
     """One call that has failed at least once: counts its attempts and decides what comes next."""
 
-    __slots__ = ("attempt", "entered", "last", "policy", "previous", "started")
+    __slots__ = ("attempt", "entered", "last", "left", "policy", "previous", "started")
 
     def __init__(self, policy: RetryPolicy, entered: int) -> None:
         self.policy = policy
@@ -109,6 +110,7 @@ class _Run:
         self.attempt = 0
         self.previous = 0.0
         self.last = False
+        self.left: float | None = None
         self.started = CLOCK.monotonic() if policy.timed else 0.0
 
     def after_error(self, error: Exception) -> float | None:
@@ -145,43 +147,48 @@ class _Run:
 
     def _next(self, error: Exception | None, result: object) -> float | None:
         policy, attempt = self.policy, self.attempt
-        limit = policy.config.max_attempts
-        if limit is not None and attempt >= limit:
-            self._give_up(error, "attempts")
-            return None
+        config = policy.config
+        if config.max_attempts is not None and attempt >= config.max_attempts:
+            return self._give_up(error, "attempts")
         state = wait.tenacity_state(attempt, self.started, CLOCK.monotonic(), error, result) if policy.asks else None
-        asked = None if error is None else wait.asked_delay(error)
-        delay = policy.delay(attempt, self.previous, state) if asked is None else asked
-        if policy.config.stop is not None and state is not None:
+        delay = wait.asked_delay(error)
+        if delay is None:
+            delay = policy.delay(attempt, self.previous, state)
+        if config.stop is not None and state is not None:
             state.upcoming_sleep = delay
-            if policy.config.stop(state):
-                self._give_up(error, "stop")
-                return None
-        if self.last:
-            self._give_up(error, "elapsed")
-            return None
-        for left, reason in ((self._time_left(), "elapsed"), (remaining_time(), "deadline")):
-            if left is not None and left <= 0:
-                self._give_up(error, reason)
-                return None
-            if left is not None and delay >= left:
-                delay, self.last = left, True
-        if policy.config.budget is not None and not policy.config.budget.take():
-            self._give_up(error, "budget")
-            return None
+            if config.stop(state):
+                return self._give_up(error, "stop")
+        reason = self._out_of_time(delay)
+        if reason:
+            return self._give_up(error, reason)
+        if config.budget is not None and not config.budget.take():
+            return self._give_up(error, "budget")
+        if self.left is not None and delay > self.left:
+            delay = self.left
         self.previous = delay
         policy.tally.retries += 1
-        self._announce(delay, error, result)
+        if config.on_retry is not None or HUB.wants(RetryScheduled):
+            self._announce(delay, error, result)
         return delay
 
-    def _time_left(self) -> float | None:
-        limit = self.policy.config.max_elapsed
-        return None if limit is None else limit - (CLOCK.monotonic() - self.started)
+    def _out_of_time(self, delay: float) -> str:
+        """Which limit leaves no time for another attempt, if one does; `left` is what the limits leave."""
+        limit, due = self.policy.config.max_elapsed, DUE.get()
+        if self.last:
+            return "elapsed"
+        if limit is None and due is None:
+            return ""
+        now, self.left = CLOCK.monotonic(), math.inf
+        for end, reason in ((None if limit is None else self.started + limit, "elapsed"), (due, "deadline")):
+            if end is not None and end <= now:
+                return reason
+            if end is not None:
+                self.left = min(self.left, end - now)
+        self.last = delay >= self.left  # a clipped sleep is followed by one last attempt
+        return ""
 
     def _announce(self, delay: float, error: Exception | None, result: object) -> None:
         on_retry = self.policy.config.on_retry
-        if on_retry is None and not HUB.wants(RetryScheduled):
-            return
         event = RetryScheduled(self.policy.name, self.attempt, delay, error, result)
         if on_retry is not None:
             try:
@@ -190,16 +197,19 @@ class _Run:
                 _log.exception("on_retry of %s failed", self.policy.name, extra={"event": "on_retry_failed"})
         HUB.publish(event)
 
-    def _give_up(self, error: Exception | None, reason: str) -> None:
-        """Count and tell the end of it."""
+    def _give_up(self, error: Exception | None, reason: str) -> float | None:
+        """Count and tell the end of it; there is no next delay."""
         self.policy.tally.failed += 1
         self.policy.tally.exhausted += 1
         if HUB.wants(RetryExhausted):
             HUB.publish(RetryExhausted(self.policy.name, self.attempt, error, reason))
+        return None
 
 
 def _given_up_inside(error: BaseException, entered: int) -> bool:
     """Whether a retry further in has given up on this error, or on the one it was raised `from`."""
+    if _exhausted.latest == entered:
+        return False  # nobody has given up on anything since
     cause: BaseException | None = error
     for _ in range(8):  # a chain of causes may be a ring
         if cause is None:

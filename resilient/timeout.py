@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn, cast
 from resilient import _checks as check
 from resilient._registry import registry
 from resilient.clock import CLOCK
-from resilient.deadlines import DUE
+from resilient.deadlines import DUE, OwnedDue
 from resilient.errors import CallTimeoutError
 from resilient.events import HUB, CallTimedOut
 from resilient.generators import Layer
@@ -182,7 +182,7 @@ class Timeout(BlockPolicy):
     def _cooperative_layer(self, call: Layer) -> Layer:
         def timeout(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             limit, due, clipped = self._limits()
-            token = DUE.set(due)
+            token = DUE.set(OwnedDue(due))
             try:
                 result = call(args, kwargs)
             except CallTimeoutError as error:
@@ -316,10 +316,11 @@ class Timeout(BlockPolicy):
 
     def _expired(self, limit: float, detail: str = "", due: float | None = None) -> CallTimeoutError:
         """Count and tell a call that has not ended in time; returns the error to raise."""
-        with self._lock:
-            self._timed_out += 1
-        if HUB.wants(CallTimedOut):
-            HUB.publish(CallTimedOut(self.name, limit, self._abandoned))
+        if not isinstance(due, OwnedDue):
+            with self._lock:
+                self._timed_out += 1
+            if HUB.wants(CallTimedOut):
+                HUB.publish(CallTimedOut(self.name, limit, self._abandoned))
         error = CallTimeoutError(self.name, limit, detail)
         error._due = due
         return error

@@ -13,7 +13,7 @@ from contextvars import Context, copy_context
 from typing import Any
 
 from resilient._registry import registry
-from resilient.deadlines import DUE
+from resilient.deadlines import DUE, OwnedDue
 from resilient.generators import Layer
 
 IDLE_SECONDS = 10.0
@@ -132,7 +132,7 @@ class Worker:
 
 
 def _call_until(due: float, call: Layer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    DUE.set(due)
+    DUE.set(OwnedDue(due))
     return call(args, kwargs)
 
 

@@ -19,6 +19,9 @@ from resilient.policy import BlockPolicy, Policy
 from resilient.wrapping import Site
 
 
+_OPEN = CircuitState.OPEN  # reading it from the enum costs more than comparing
+
+
 class CircuitMetrics(NamedTuple):
     """The numbers of a circuit breaker.
 
@@ -49,6 +52,7 @@ class CircuitBreaker(BlockPolicy):
         self._lock = threading.Lock()
         self._machine = BreakerState(config, CLOCK.monotonic())
         self._rejected = self._changes = 0
+        self._telling = False
         self._understand(config)
 
     def _understand(self, config: CircuitBreakerConfig) -> None:
@@ -190,20 +194,20 @@ class CircuitBreaker(BlockPolicy):
     def _admit(self) -> Epoch | Probe:
         epoch = self._machine.epoch
         now = CLOCK.monotonic()
-        if epoch.state is CircuitState.OPEN and now < epoch.until:  # the common refusal takes no lock
-            raise self._refusal("open", epoch.until - now)
-        with self._lock:
-            permit = self._machine.admit(now)
-        self._publish()
-        if isinstance(permit, Refusal):
-            raise self._refusal(*permit)
-        return permit
-
-    def _refusal(self, reason: str, retry_after: float | None) -> CircuitOpenError:
+        if epoch.state is _OPEN and now < epoch.until:  # the common refusal takes no lock
+            reason: str = "open"
+            retry_after: float | None = epoch.until - now
+        else:
+            with self._lock:
+                permit = self._machine.admit(now)
+            self._publish()
+            if not isinstance(permit, Refusal):
+                return permit
+            reason, retry_after = permit
         self._rejected += 1
         if HUB.wants(CallRejected):
             HUB.publish(CallRejected(self.name, self.kind, reason, retry_after))
-        return CircuitOpenError(self.name, retry_after)
+        raise CircuitOpenError(self.name, retry_after)
 
     def _succeeded(self, permit: Epoch | Probe, now: float, slow: bool) -> None:
         with self._lock:
@@ -235,15 +239,30 @@ class CircuitBreaker(BlockPolicy):
         return limit is not None and now - started >= limit
 
     def _publish(self) -> None:
-        """Tell of transitions, after the lock is released."""
-        if not self._machine.transitions:
+        """Tell of transitions after the lock is released, in their order: one thread at a time does the telling.
+
+        Who comes while another is telling leaves it to that one, also a handler that changes the state itself.
+        """
+        machine = self._machine
+        if not machine.transitions or self._telling:
             return
         with self._lock:
-            transitions, self._machine.transitions = self._machine.transitions, []
-            self._changes += len(transitions)
-        if HUB.wants(CircuitStateChanged):
-            for change in transitions:
-                HUB.publish(CircuitStateChanged(self.name, *change))
+            if self._telling:
+                return
+            self._telling = True
+        try:
+            while True:
+                with self._lock:
+                    transitions, machine.transitions = machine.transitions, []
+                    self._changes += len(transitions)
+                    if not transitions:
+                        self._telling = False
+                        return
+                for change in transitions:
+                    if HUB.wants(CircuitStateChanged):
+                        HUB.publish(CircuitStateChanged(self.name, *change))
+        finally:
+            self._telling = False
 
     # For the owner ----------------------------------------------------------------------------------
 
@@ -306,6 +325,7 @@ class CircuitBreaker(BlockPolicy):
         """Replace the locks; probes of the parent's threads will never end here."""
         super().after_fork()
         self._lock = threading.Lock()
+        self._telling = False
         self._machine.forget_probes()
 
     def _do(self, what: Callable[..., object], *args: object) -> None:

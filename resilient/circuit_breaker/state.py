@@ -160,6 +160,7 @@ class BreakerState:
         """Go on under another configuration; a window of the same kind keeps its calls."""
         old, self.config = self.epoch, config
         if old.state is not CircuitState.CLOSED:
+            self.forget_probes()  # a round of another size has to begin anew
             return
         size = config.count_window
         if isinstance(old.window, CountWindow) and size is not None:

@@ -75,6 +75,28 @@ def test_time_window_keeps_recent_calls(clock, face):
     assert state(breaker) == "OPEN"
 
 
+@pytest.mark.parametrize("window", [{"window_size": 10}, {"window_duration": 60}], ids=["count", "time"])
+def test_threshold_with_a_window_counts_inside_it(clock, face, window):
+    """With a window `failure_threshold` counts the failures in it, successes between them or not."""
+    breaker = circuit_breaker("b", failure_threshold=3, **window)
+    feed(face, breaker, "FSSFS")
+    assert state(breaker) == "CLOSED"
+    feed(face, breaker, "F")
+    assert state(breaker) == "OPEN"
+
+
+@pytest.mark.parametrize("window", [{"window_size": 4}, {"window_duration": 60}], ids=["count", "time"])
+def test_threshold_with_a_window_forgets(clock, face, window):
+    """Failures that left the window no longer count towards `failure_threshold`."""
+    breaker = circuit_breaker("b", failure_threshold=3, **window)
+    feed(face, breaker, "FFSSSS")
+    clock.tick(121)
+    feed(face, breaker, "FF")
+    assert state(breaker) == "CLOSED"
+    feed(face, breaker, "F")
+    assert state(breaker) == "OPEN"
+
+
 def test_slow_calls_open(clock, face):
     """Successful calls of `slow_call_duration` and more open the breaker by their rate."""
     breaker = circuit_breaker("b", slow_call_duration=2, slow_call_rate_threshold=0.5, window_size=4, minimum_calls=4)
