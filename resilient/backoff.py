@@ -157,11 +157,8 @@ def _checked(source: object, value: Any) -> float:
     return value
 
 
-def asked_delay(error: BaseException | None) -> float | None:
-    """The error's own `retry_after` in seconds, where it is a finite positive number or timedelta."""
-    value = getattr(error, "retry_after", None)
-    if value is None:
-        return None
+def asked_delay(value: Any) -> float | None:
+    """An error's `retry_after` in seconds, where it is a finite positive number or timedelta."""
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, (int, float)):

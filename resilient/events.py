@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from resilient.circuit_breaker import CircuitState
 
 _log = logging.getLogger("resilient.events")
+_top = logging.getLogger("resilient")
+_root = logging.getLogger()
 
 
 class Event:
@@ -214,7 +216,12 @@ class Hub:
         if kind in self.by_type:
             return True
         line = self.lines.get(kind)
-        return line is not None and line[0].isEnabledFor(line[1]) and _has_reader(line[0])
+        if line is None:
+            return False
+        logger = line[0]
+        if not _root.handlers and not logger.handlers and len(_top.handlers) < 2:
+            return False  # the common case of no logging at all: nothing but our NullHandler
+        return logger.isEnabledFor(line[1]) and _has_reader(logger)
 
     def subscribe(self, handler: Handler, *types: type[Event]) -> Subscription:
         """Call `handler(event)` for each event of these types (all, if none is named)."""

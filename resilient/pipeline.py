@@ -113,7 +113,7 @@ def _retries(parts: tuple[Policy, ...]) -> Iterable[Finding]:
 def _retry_around_breaker(outer: RetryPolicy, breaker: CircuitBreaker) -> Iterable[Finding]:
     """An open circuit asks to wait `retry_after`: up to the whole open period, for every attempt."""
     open_error = CircuitOpenError(breaker.name, 1.0)
-    if not outer.handles(open_error) or outer.gives_up(open_error) or _attempts(outer) == 1:
+    if not outer.accepts(open_error) or _attempts(outer) == 1:
         return
     config = breaker.config
     period = _open_period(breaker)
@@ -143,7 +143,7 @@ def _places(parts: tuple[Policy, ...]) -> Iterable[Finding]:
                 )
             if isinstance(outer, RetryPolicy) and isinstance(inner, Bulkhead):
                 full = BulkheadFullError(inner.name)
-                if outer.handles(full) and not outer.gives_up(full) and inner.config.max_wait is None:
+                if outer.accepts(full) and inner.config.max_wait is None:
                     yield Finding(
                         "info",
                         "bulkhead_waits_without_limit",

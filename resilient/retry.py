@@ -117,14 +117,15 @@ class _Run:
         """Seconds until the next attempt, or None: the error goes to the caller."""
         policy = self.policy
         self.attempt += 1
-        if not policy.handles(error) or policy.gives_up(error) or not is_retryable(error):
+        if not policy.accepts(error):
             policy.tally.failed += 1
             return None
-        if not policy.config.retry_exhausted and _given_up_inside(error, self.entered):
-            policy.tally.failed += 1
-            if HUB.wants(RetrySuppressed):
-                HUB.publish(RetrySuppressed(policy.name, error))
-            return None
+        if _exhausted.latest != self.entered and _given_up_inside(error, self.entered):
+            if not policy.config.retry_exhausted:
+                policy.tally.failed += 1
+                if HUB.wants(RetrySuppressed):
+                    HUB.publish(RetrySuppressed(policy.name, error))
+                return None
         delay = self._next(error, None)
         if delay is None:
             _mark(error)
@@ -147,29 +148,38 @@ class _Run:
 
     def _next(self, error: Exception | None, result: object) -> float | None:
         policy, attempt = self.policy, self.attempt
-        config = policy.config
-        if config.max_attempts is not None and attempt >= config.max_attempts:
+        limit = policy.max_attempts
+        if limit is not None and attempt >= limit:
             return self._give_up(error, "attempts")
-        state = wait.tenacity_state(attempt, self.started, CLOCK.monotonic(), error, result) if policy.asks else None
-        delay = wait.asked_delay(error)
-        if delay is None:
-            delay = policy.delay(attempt, self.previous, state)
+        state = None
+        if policy.asks:
+            state = wait.tenacity_state(attempt, self.started, CLOCK.monotonic(), error, result)
+        delay = getattr(error, "retry_after", None)
+        if delay is None or (delay := wait.asked_delay(delay)) is None:
+            delay = policy.delay(attempt, self.previous, state) if policy.waits else 0.0
+        if policy.limited or DUE.get() is not None:
+            reason = self._refused(delay, state)
+            if reason:
+                return self._give_up(error, reason)
+            if self.left is not None and delay > self.left:
+                delay = self.left
+        self.previous = delay
+        policy.tally.retries += 1
+        if policy.config.on_retry is not None or HUB.wants(RetryScheduled):
+            self._announce(delay, error, result)
+        return delay
+
+    def _refused(self, delay: float, state: Any) -> str:
+        """What forbids another attempt after this delay, if anything does: a stop, the time, or the budget."""
+        config = self.policy.config
         if config.stop is not None and state is not None:
             state.upcoming_sleep = delay
             if config.stop(state):
-                return self._give_up(error, "stop")
+                return "stop"
         reason = self._out_of_time(delay)
-        if reason:
-            return self._give_up(error, reason)
-        if config.budget is not None and not config.budget.take():
-            return self._give_up(error, "budget")
-        if self.left is not None and delay > self.left:
-            delay = self.left
-        self.previous = delay
-        policy.tally.retries += 1
-        if config.on_retry is not None or HUB.wants(RetryScheduled):
-            self._announce(delay, error, result)
-        return delay
+        if not reason and config.budget is not None and not config.budget.take():
+            return "budget"
+        return reason
 
     def _out_of_time(self, delay: float) -> str:
         """Which limit leaves no time for another attempt, if one does; `left` is what the limits leave."""
@@ -208,8 +218,6 @@ class _Run:
 
 def _given_up_inside(error: BaseException, entered: int) -> bool:
     """Whether a retry further in has given up on this error, or on the one it was raised `from`."""
-    if _exhausted.latest == entered:
-        return False  # nobody has given up on anything since
     cause: BaseException | None = error
     for _ in range(8):  # a chain of causes may be a ring
         if cause is None:
@@ -218,6 +226,21 @@ def _given_up_inside(error: BaseException, entered: int) -> bool:
             return True
         cause = cause.__cause__
     return False
+
+
+def _acceptance(on: ErrorFilter, give_up_on: ErrorFilter) -> Callable[[Exception], bool]:
+    """Whether an error is one to retry, as one question; its own `is_retryable()` has the last word."""
+    if isinstance(on, (type, tuple)) and isinstance(give_up_on, (type, tuple)):
+
+        def accepts(error: Exception) -> bool:
+            if not isinstance(error, on) or isinstance(error, give_up_on):
+                return False
+            ask = getattr(error, "is_retryable", None)
+            return ask is None or is_retryable(error)
+
+        return accepts
+    handles, gives_up = check.matcher(on), check.matcher(give_up_on)
+    return lambda error: handles(error) and not gives_up(error) and is_retryable(error)
 
 
 def _mark(error: BaseException) -> None:
@@ -251,8 +274,12 @@ class RetryPolicy(Policy):
     def apply(self, config: RetryConfig) -> None:
         """Take over a configuration."""
         self.config = config
-        self.handles = check.matcher(config.on)
-        self.gives_up = check.matcher(config.give_up_on)
+        self.accepts = _acceptance(config.on, config.give_up_on)
+        self.max_attempts = config.max_attempts
+        #: Whether anything but the number of attempts can end the retries.
+        self.limited = config.stop is not None or config.max_elapsed is not None or config.budget is not None
+        #: Whether there is anything to wait for: growth from nothing is nothing.
+        self.waits = config.base_delay > 0 or not isinstance(config.backoff, str)
         #: Whether a tenacity strategy wants to look at each failed attempt.
         self.asks = config.stop is not None or wait.is_tenacity_wait(config.backoff)
         self.timed = self.asks or config.max_elapsed is not None

@@ -243,26 +243,18 @@ class CircuitBreaker(BlockPolicy):
 
         Who comes while another is telling leaves it to that one, also a handler that changes the state itself.
         """
-        machine = self._machine
-        if not machine.transitions or self._telling:
-            return
-        with self._lock:
-            if self._telling:
-                return
-            self._telling = True
-        try:
-            while True:
-                with self._lock:
-                    transitions, machine.transitions = machine.transitions, []
-                    self._changes += len(transitions)
-                    if not transitions:
-                        self._telling = False
-                        return
-                for change in transitions:
-                    if HUB.wants(CircuitStateChanged):
-                        HUB.publish(CircuitStateChanged(self.name, *change))
-        finally:
-            self._telling = False
+        while self._machine.transitions:
+            with self._lock:
+                if self._telling or not self._machine.transitions:
+                    return
+                self._telling = True
+                change = self._machine.transitions.pop(0)
+                self._changes += 1
+            try:
+                if HUB.wants(CircuitStateChanged):
+                    HUB.publish(CircuitStateChanged(self.name, *change))
+            finally:
+                self._telling = False
 
     # For the owner ----------------------------------------------------------------------------------
 

@@ -207,6 +207,19 @@ def test_commands_start_a_new_generation(face, command):
     assert breaker.get_metrics().failure_count == before.failure_count
 
 
+@pytest.mark.parametrize(("command", "then"), [("reset", "CLOSED"), ("isolate", "ISOLATED")])
+@pytest.mark.parametrize("error", [None, ConnectionError()], ids=["good", "bad"])
+def test_commands_drop_the_probes_in_flight(clock, face, command, then, error):
+    """A probe in flight when `reset()` or `isolate()` is called changes nothing when it ends."""
+    breaker = tripped(half_open_calls=1)
+    clock.tick(60)
+    body, finish = held_call(face, breaker)
+    getattr(breaker, command)()
+    body.go(error)
+    finish()
+    assert state(breaker) == then
+
+
 # Nobody waits
 
 

@@ -38,6 +38,20 @@ def test_second_event_loop():
     assert ASYNC.together(lambda: bulk.acall(asyncio.sleep, 0.001, "ok"), 5) == ["ok"] * 5
 
 
+def test_waiter_of_a_closed_loop_is_passed_over():
+    """A waiter whose event loop was closed under it does not swallow the place it is given."""
+    bulk, loop = bulkhead("b", max_concurrent=1), asyncio.new_event_loop()
+    loop.set_exception_handler(lambda loop, context: None)
+    bulk.__enter__()
+    waiter = loop.create_task(bulk.acall(asyncio.sleep, 0))
+    loop.run_until_complete(aeventually(lambda: bulk.queue_length == 1))
+    loop.close()
+    bulk.__exit__(None, None, None)
+    assert idle(bulk, 1)
+    assert bulk.call(int) == 0
+    assert not waiter.done()
+
+
 def test_made_without_a_loop():
     """A bulkhead is made where no event loop exists, in any thread, and used in a loop later."""
     bulk = in_threads(1, lambda index: bulkhead("b", max_concurrent=1))[0]

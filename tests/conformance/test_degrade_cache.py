@@ -154,8 +154,10 @@ def test_instances_die_and_leave_nothing(face):
             raise ConnectionError
         return "old"
 
+    cache = {}
+
     class Host:
-        method = degrade(cache={}, fallback="spare")(face.function(get))
+        method = degrade(cache=cache, fallback="spare")(face.function(get))
 
     host = Host()
     reference = weakref.ref(host)
@@ -163,6 +165,7 @@ def test_instances_die_and_leave_nothing(face):
     del host
     gc.collect()
     assert reference() is None
+    assert not cache
     broken.append(1)
     for _ in range(50):
         assert face.call(Host().method) == "spare"
