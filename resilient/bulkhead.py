@@ -295,7 +295,7 @@ class Bulkhead(BlockPolicy):
 
     def _refusal(self, error: type[RejectedError], reason: str) -> RejectedError:
         self._rejected += 1
-        if HUB.wants(CallRejected):
+        if CallRejected in HUB.by_type:
             HUB.publish(CallRejected(self.name, self.kind, reason, None))
         return error(self.name)
 

@@ -25,6 +25,8 @@ from resilient.policy import F, Policy, warn_if_loop_blocked
 from resilient.wrapping import Site
 
 _log = logging.getLogger("resilient.retry")
+_top = logging.getLogger("resilient")
+_root = logging.getLogger()
 
 #: Set on an exception when a retry gives it up: the number of that event. Every retried call notes the latest number
 #: when it begins, so a higher one on its error says: given up by a retry further in, during this call.
@@ -113,44 +115,24 @@ class _Run:
         self.left: float | None = None
         self.started = CLOCK.monotonic() if policy.timed else 0.0
 
-    def after_error(self, error: Exception) -> float | None:
-        """Seconds until the next attempt, or None: the error goes to the caller."""
+    def failed(self, error: Exception | None, result: object = None) -> float | None:
+        """Seconds until the next attempt; None when there is none, and the error goes to the caller.
+
+        One function, as it is what a flaky service makes every caller wait for. Raises RetriesExhaustedError where
+        a result was the reason.
+        """
         policy = self.policy
-        self.attempt += 1
-        if not policy.accepts(error):
-            policy.tally.failed += 1
-            return None
-        if _exhausted.latest != self.entered and _given_up_inside(error, self.entered):
-            if not policy.config.retry_exhausted:
+        attempt = self.attempt = self.attempt + 1
+        if error is not None:
+            types = policy.types
+            plainly = types is not None and isinstance(error, types) and _exhausted.latest == self.entered
+            if (not plainly or hasattr(error, "is_retryable")) and not self._is_ours(error):
                 policy.tally.failed += 1
-                if HUB.wants(RetrySuppressed):
-                    HUB.publish(RetrySuppressed(policy.name, error))
                 return None
-        delay = self._next(error, None)
-        if delay is None:
-            _mark(error)
-        return delay
-
-    def after_result(self, result: object) -> float:
-        """Seconds until the next attempt; raises RetriesExhaustedError when there is none."""
-        self.attempt += 1
-        delay = self._next(None, result)
-        if delay is None:
-            error = RetriesExhaustedError(self.policy.name, self.attempt, result)
-            _mark(error)
-            raise error
-        return delay
-
-    def succeeded(self) -> None:
-        """Tell that the call succeeded after all."""
-        if self.attempt and HUB.wants(RetrySucceeded):
-            HUB.publish(RetrySucceeded(self.policy.name, self.attempt + 1))
-
-    def _next(self, error: Exception | None, result: object) -> float | None:
-        policy, attempt = self.policy, self.attempt
         limit = policy.max_attempts
         if limit is not None and attempt >= limit:
-            return self._give_up(error, "attempts")
+            self._give_up(error, result, "attempts")
+            return None
         state = None
         if policy.asks:
             state = wait.tenacity_state(attempt, self.started, CLOCK.monotonic(), error, result)
@@ -160,14 +142,45 @@ class _Run:
         if policy.limited or DUE.get() is not None:
             reason = self._refused(delay, state)
             if reason:
-                return self._give_up(error, reason)
+                self._give_up(error, result, reason)
+                return None
             if self.left is not None and delay > self.left:
                 delay = self.left
         self.previous = delay
         policy.tally.retries += 1
-        if policy.config.on_retry is not None or HUB.wants(RetryScheduled):
+        # Where nothing is logged at all, three looks at the loggers spare the question.
+        if (
+            policy.on_retry is not None
+            or RetryScheduled in HUB.by_type
+            or _root.handlers
+            or _log.handlers
+            or len(_top.handlers) > 1
+        ):
             self._announce(delay, error, result)
         return delay
+
+    def _is_ours(self, error: Exception) -> bool:
+        """Whether this error is one to retry."""
+        policy = self.policy
+        if policy.types is not None:
+            if not isinstance(error, policy.types):
+                return False
+        elif not policy.handles(error) or policy.gives_up(error):
+            return False
+        if getattr(error, "is_retryable", None) is not None and not is_retryable(error):
+            return False
+        if _exhausted.latest == self.entered or policy.config.retry_exhausted:
+            return True
+        if not _given_up_inside(error, self.entered):
+            return True
+        if HUB.wants(RetrySuppressed):
+            HUB.publish(RetrySuppressed(policy.name, error))
+        return False
+
+    def succeeded(self) -> None:
+        """Tell that the call succeeded after all."""
+        if self.attempt and RetrySucceeded in HUB.by_type:
+            HUB.publish(RetrySucceeded(self.policy.name, self.attempt + 1))
 
     def _refused(self, delay: float, state: Any) -> str:
         """What forbids another attempt after this delay, if anything does: a stop, the time, or the budget."""
@@ -198,7 +211,9 @@ class _Run:
         return ""
 
     def _announce(self, delay: float, error: Exception | None, result: object) -> None:
-        on_retry = self.policy.config.on_retry
+        if self.policy.on_retry is None and not HUB.wants(RetryScheduled):
+            return
+        on_retry = self.policy.on_retry
         event = RetryScheduled(self.policy.name, self.attempt, delay, error, result)
         if on_retry is not None:
             try:
@@ -207,13 +222,18 @@ class _Run:
                 _log.exception("on_retry of %s failed", self.policy.name, extra={"event": "on_retry_failed"})
         HUB.publish(event)
 
-    def _give_up(self, error: Exception | None, reason: str) -> float | None:
-        """Count and tell the end of it; there is no next delay."""
-        self.policy.tally.failed += 1
-        self.policy.tally.exhausted += 1
+    def _give_up(self, error: Exception | None, result: object, reason: str) -> None:
+        """Count and tell the end of it, and mark the error for retries further out."""
+        policy = self.policy
+        policy.tally.failed += 1
+        policy.tally.exhausted += 1
         if HUB.wants(RetryExhausted):
-            HUB.publish(RetryExhausted(self.policy.name, self.attempt, error, reason))
-        return None
+            HUB.publish(RetryExhausted(policy.name, self.attempt, error, reason))
+        if error is None:
+            exhausted = RetriesExhaustedError(policy.name, self.attempt, result)
+            _mark(exhausted)
+            raise exhausted
+        _mark(error)
 
 
 def _given_up_inside(error: BaseException, entered: int) -> bool:
@@ -226,21 +246,6 @@ def _given_up_inside(error: BaseException, entered: int) -> bool:
             return True
         cause = cause.__cause__
     return False
-
-
-def _acceptance(on: ErrorFilter, give_up_on: ErrorFilter) -> Callable[[Exception], bool]:
-    """Whether an error is one to retry, as one question; its own `is_retryable()` has the last word."""
-    if isinstance(on, (type, tuple)) and isinstance(give_up_on, (type, tuple)):
-
-        def accepts(error: Exception) -> bool:
-            if not isinstance(error, on) or isinstance(error, give_up_on):
-                return False
-            ask = getattr(error, "is_retryable", None)
-            return ask is None or is_retryable(error)
-
-        return accepts
-    handles, gives_up = check.matcher(on), check.matcher(give_up_on)
-    return lambda error: handles(error) and not gives_up(error) and is_retryable(error)
 
 
 def _mark(error: BaseException) -> None:
@@ -274,8 +279,12 @@ class RetryPolicy(Policy):
     def apply(self, config: RetryConfig) -> None:
         """Take over a configuration."""
         self.config = config
-        self.accepts = _acceptance(config.on, config.give_up_on)
+        self.handles = check.matcher(config.on)
+        self.gives_up = check.matcher(config.give_up_on)
+        #: What to retry, where that is simply a matter of type.
+        self.types = config.on if isinstance(config.on, (type, tuple)) and config.give_up_on == () else None
         self.max_attempts = config.max_attempts
+        self.on_retry = config.on_retry
         #: Whether anything but the number of attempts can end the retries.
         self.limited = config.stop is not None or config.max_elapsed is not None or config.budget is not None
         #: Whether there is anything to wait for: growth from nothing is nothing.
@@ -307,7 +316,7 @@ class RetryPolicy(Policy):
                 except Exception as error:
                     if run is None:
                         run = _Run(self, entered)
-                    delay = run.after_error(error)
+                    delay = run.failed(error)
                     if delay is None:
                         raise
                 else:
@@ -318,9 +327,9 @@ class RetryPolicy(Policy):
                         return result
                     if run is None:
                         run = _Run(self, entered)
-                    delay = run.after_result(result)
+                    delay = run.failed(None, result)
                     result = None
-                if delay > 0:  # out here, where the exception is forgotten; and sleep(0) would cost a system call
+                if delay:  # out here, where the exception is forgotten; and sleep(0) would cost a system call
                     warn_if_loop_blocked(f"retry {self.name} sleeps")
                     CLOCK.sleep(delay)
 
@@ -341,7 +350,7 @@ class RetryPolicy(Policy):
                 except Exception as error:
                     if run is None:
                         run = _Run(self, entered)
-                    delay = run.after_error(error)
+                    delay = run.failed(error)
                     if delay is None:
                         raise
                 else:
@@ -352,9 +361,9 @@ class RetryPolicy(Policy):
                         return result
                     if run is None:
                         run = _Run(self, entered)
-                    delay = run.after_result(result)
+                    delay = run.failed(None, result)
                     result = None
-                if delay > 0:  # out here, where the exception is forgotten
+                if delay:  # out here, where the exception is forgotten
                     await CLOCK.asleep(delay)
 
         return retry
@@ -380,6 +389,10 @@ class RetryPolicy(Policy):
             config.max_delay,
             config.jitter,
         )
+
+    def accepts(self, error: Exception) -> bool:
+        """Whether such an error is one to retry, as long as attempts are left."""
+        return self.handles(error) and not self.gives_up(error) and is_retryable(error)
 
     def attempts(self) -> Attempts:
         """Guard a block: `for attempt in policy.attempts(): with attempt: ...`, or `async for`."""
@@ -471,9 +484,9 @@ class _Loop:
         if registry.off or (error is not None and not isinstance(error, Exception)):
             return False
         if error is not None:
-            self._delay = self._run.after_error(error)
+            self._delay = self._run.failed(error)
         elif policy.config.retry_on_result is not None and policy.config.retry_on_result(attempt.result):
-            self._delay = self._run.after_result(attempt.result)
+            self._delay = self._run.failed(None, attempt.result)
         else:
             policy.tally.succeeded += 1
             self._run.succeeded()

@@ -21,8 +21,8 @@ from resilient.errors import CallTimeoutError
 from resilient.events import HUB, CallTimedOut
 from resilient.generators import Layer
 from resilient.policy import BlockPolicy, Policy
-from resilient.wrapping import Site
 from resilient.workers import AbandonedCall, Worker, hire
+from resilient.wrapping import Site
 
 METHODS = ("thread", "signal", "cooperative")
 

@@ -13,6 +13,7 @@ import inspect
 import pickle
 import weakref
 from collections.abc import Callable, Coroutine
+from functools import partial
 from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -96,6 +97,24 @@ def _watchful_seam(fn: Callable[..., Any]) -> Layer:
     return invoke
 
 
+def _late_seam(fn: Callable[..., Any], settle: Callable[[Kind], None]) -> Layer:
+    """For a plain function that has failed and never returned, so that what it returns is still unknown."""
+
+    def invoke(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = fn(*args, **kwargs)
+        if isinstance(result, Coroutine):
+            result.close()
+            settle(Kind.ASYNC)
+            raise TypeError(
+                f"{describe(fn)} is no async function, failed when first called, and now returns a coroutine; from here "
+                f"on it is guarded as async. Make it `async def`, or mark it with inspect.markcoroutinefunction"
+            )
+        settle(Kind.SYNC)
+        return result
+
+    return invoke
+
+
 def _resumed_seam(fn: Callable[..., Any], first: Coroutine[Any, Any, Any]) -> Layer:
     waiting = [first]
 
@@ -154,6 +173,7 @@ class Guarded(wrapt.FunctionWrapper):  # type: ignore[type-arg]
         self._self_policies = policies
         # The kind once it is known for sure: a plain function may turn out to return coroutines.
         self._self_kind: Kind | None = None if kind is Kind.SYNC else kind
+        self._self_failed = False
         self.recompile()
         registry.watch(self)
 
@@ -164,17 +184,19 @@ class Guarded(wrapt.FunctionWrapper):  # type: ignore[type-arg]
 
     def recompile(self) -> None:
         """Build the chain anew and swap it in."""
-        kind = self._self_kind
-        if kind is None:
-            entry = self._learning_entry()
+        kind, fn, policies = self._self_kind, self.__wrapped__, self._self_policies
+        if kind is not None:
+            entry = as_entry(chain(_seam(fn), kind, policies, fn))
+        elif self._self_failed:
+            entry = as_entry(chain(_late_seam(fn, partial(_settle, weakref.ref(self))), Kind.SYNC, policies, fn))
         else:
-            entry = as_entry(chain(_seam(self.__wrapped__), kind, self._self_policies, self.__wrapped__))
+            entry = self._learning_entry()
         # Built also when it is not used now, so that what cannot be guarded is refused at decoration.
-        _set_entry(self, self.__wrapped__ if registry.off else entry)
+        _set_entry(self, fn if registry.off else entry)
 
     def _learning_entry(self) -> Callable[..., Any]:
         """An entry for the first call of a plain function, whose result tells what it is."""
-        learner = weakref.ref(self)
+        settle = partial(_settle, weakref.ref(self))
         fn, policies = self.__wrapped__, self._self_policies
         guarded = chain(_watchful_seam(fn), Kind.SYNC, policies, fn)
 
@@ -183,22 +205,26 @@ class Guarded(wrapt.FunctionWrapper):  # type: ignore[type-arg]
                 result = guarded(args, kwargs)
             except _FoundCoroutine as found:
                 first = found.coroutine
+            except Exception:
+                settle(None)
+                raise
             else:
-                _settle(learner, Kind.SYNC)
+                settle(Kind.SYNC)
                 return result
             try:
                 resumed = chain(_resumed_seam(fn, first), Kind.ASYNC, policies, fn)
             except BaseException:
                 first.close()
                 raise
-            _settle(learner, Kind.ASYNC)
+            settle(Kind.ASYNC)
             return resumed(args, kwargs)
 
         return learn
 
-    def settle(self, kind: Kind) -> None:
-        """Go on knowing what kind of callable this is."""
+    def settle(self, kind: Kind | None) -> None:
+        """Go on knowing what kind of callable this is; None: it has failed, so it is as unknown as before."""
         self._self_kind = kind
+        self._self_failed = kind is None
         self.recompile()
 
     @property
@@ -243,7 +269,7 @@ class GuardedObject(Guarded):
 _set_entry = Guarded.__dict__["__call__"].__set__
 
 
-def _settle(learner: weakref.ref[Guarded], kind: Kind) -> None:
+def _settle(learner: weakref.ref[Guarded], kind: Kind | None) -> None:
     guarded = learner()
     if guarded is not None:
         guarded.settle(kind)

@@ -18,7 +18,6 @@ from resilient.generators import Layer
 from resilient.policy import BlockPolicy, Policy
 from resilient.wrapping import Site
 
-
 _OPEN = CircuitState.OPEN  # reading it from the enum costs more than comparing
 
 
@@ -74,6 +73,8 @@ class CircuitBreaker(BlockPolicy):
             permit: Any = machine.epoch
             if permit.gate:
                 permit = admit()
+                if permit.__class__ is CircuitOpenError:
+                    raise permit
             try:
                 result = call(args, kwargs)
             except BaseException as error:
@@ -96,6 +97,8 @@ class CircuitBreaker(BlockPolicy):
             permit: Any = machine.epoch
             if permit.gate:
                 permit = admit()
+                if permit.__class__ is CircuitOpenError:
+                    raise permit
             try:
                 result = await call(args, kwargs)
             except BaseException as error:
@@ -121,6 +124,8 @@ class CircuitBreaker(BlockPolicy):
             permit: Any = machine.epoch
             if permit.gate:
                 permit = admit()
+                if permit.__class__ is CircuitOpenError:
+                    raise permit
             started = clock.monotonic() if measured else 0.0
             try:
                 result = call(args, kwargs)
@@ -146,6 +151,8 @@ class CircuitBreaker(BlockPolicy):
             permit: Any = machine.epoch
             if permit.gate:
                 permit = admit()
+                if permit.__class__ is CircuitOpenError:
+                    raise permit
             started = clock.monotonic() if measured else 0.0
             try:
                 result = await call(args, kwargs)
@@ -170,9 +177,12 @@ class CircuitBreaker(BlockPolicy):
 
     def enter(self) -> tuple[Epoch | Probe, float]:
         """A permit, with the time it was given; raises CircuitOpenError."""
-        permit: Epoch | Probe = self._machine.epoch
-        if self._machine.epoch.gate:
-            permit = self._admit()
+        permit: Any = self._machine.epoch
+        if permit.gate:
+            asked = self._admit()
+            if isinstance(asked, CircuitOpenError):
+                raise asked
+            permit = asked
         return permit, CLOCK.monotonic() if self.config.slow_call_duration is not None else 0.0
 
     async def aenter(self) -> tuple[Epoch | Probe, float]:
@@ -191,7 +201,8 @@ class CircuitBreaker(BlockPolicy):
 
     # What happens under the lock ------------------------------------------------------------------
 
-    def _admit(self) -> Epoch | Probe:
+    def _admit(self) -> Epoch | Probe | CircuitOpenError:
+        """A permit, or the error to raise: raising it here would put another frame into every rejection."""
         epoch = self._machine.epoch
         now = CLOCK.monotonic()
         if epoch.state is _OPEN and now < epoch.until:  # the common refusal takes no lock
@@ -205,9 +216,9 @@ class CircuitBreaker(BlockPolicy):
                 return permit
             reason, retry_after = permit
         self._rejected += 1
-        if HUB.wants(CallRejected):
+        if CallRejected in HUB.by_type:
             HUB.publish(CallRejected(self.name, self.kind, reason, retry_after))
-        raise CircuitOpenError(self.name, retry_after)
+        return CircuitOpenError(self._name or self.name, retry_after)
 
     def _succeeded(self, permit: Epoch | Probe, now: float, slow: bool) -> None:
         with self._lock:

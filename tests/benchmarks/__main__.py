@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
         rows += threads.measure(crowd, OURS.name, Effort(rounds=3 if quick else 9, seconds=0.05))
     modules = [library.name for library in libraries if wanted(f"import/{imports.PATTERN}/{library.name}")]
     if modules:
-        rows += imports.measure(modules, OURS.name, 5 if quick else 15, rng)
+        rows += imports.measure(modules, OURS.name, 5 if quick else 21, rng)
     count, calls = (300, 100_000) if quick else (2_000, 1_000_000)
     rows += memory.measure(OURS.name, count, calls, wanted)
 

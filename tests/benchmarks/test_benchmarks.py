@@ -172,7 +172,7 @@ def test_other_sections_run() -> None:
     imported, wrapt = imports.measure(["resilient"], "resilient", 1, random.SystemRandom())
     assert imported.limit == imports.LIMIT
     assert imported.value > 0
-    assert wrapt.value == 1
+    assert wrapt.library == "wrapt"
     rows = memory.measure("resilient", 20, 100, lambda name: True)
     assert [row.pattern for row in rows[:5]] == ["retry", "breaker", "bulkhead", "timeout", "degrade"]
 

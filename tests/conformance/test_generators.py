@@ -333,11 +333,11 @@ def test_asend_athrow_and_aclose(policy):
         assert await conversation.asend("one") == 1
         assert await conversation.athrow(KeyError("k")) == 2
         await conversation.aclose()
+        assert ends == [["one", "caught"]]
         with pytest.raises(StopAsyncIteration):
             await anext(conversation)
 
     run(go())
-    assert ends == [["one", "caught"]]
 
 
 @every_policy

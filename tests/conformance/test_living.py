@@ -97,8 +97,12 @@ def test_fork_while_threads_are_inside():
         threading.Thread(target=bulk.call, args=(breaker.call, inside), daemon=True).start()
         assert entered.wait(5)
         assert limit.call(int) == 0
+        strict = timeout(0.02, max_abandoned=1, name="strict")
+        assert type(attempt(strict.call, leave.wait, 10)) is CallTimeoutError
+        assert type(attempt(strict.call, int)) is CallTimeoutError
 
         def child():
+            assert strict.call(int) == 0
             assert bulk.call(int) == 0
             assert asyncio.run(bulk.acall(asyncio.sleep, 0, 1)) == 1
             assert limit.call(int) == 0
@@ -121,6 +125,8 @@ def test_fork_under_traffic():
         bulk = bulkhead("b", max_concurrent=2, max_wait=0.01)
         spare = degrade(fallback=1, cache={}, name="d")
         limit = timeout(2, name="t")
+        again = retry(base_delay=0, budget=RetryBudget(ratio=1.0), name="r")
+        never = timeout(0, name="n")
         stop = threading.Event()
 
         def traffic():
@@ -128,6 +134,7 @@ def test_fork_under_traffic():
                 attempt(breaker.call, fail)
                 attempt(bulk.call, int)
                 attempt(limit.call, int)
+                attempt(again.call, fail), attempt(never.call, int), spare.call(fail)
                 breaker.get_metrics(), registry.snapshot()
 
         def child():
@@ -138,6 +145,8 @@ def test_fork_under_traffic():
                 assert bulk.call(int) == 0
             assert limit.call(int) == 0
             assert spare.call(fail) == 1
+            assert type(attempt(again.call, fail)) is ConnectionError
+            assert type(attempt(never.call, int)) is CallTimeoutError
             circuit_breaker("new").call(int)
 
         for _ in range(4):
