@@ -10,7 +10,6 @@ registry.circuit_breakers["payments"].state
 """
 
 from resilient._registry import Registry, registry
-from resilient.budget import RetryBudget
 from resilient.bulkhead import Bulkhead, bulkhead
 from resilient.circuit_breaker import CircuitBreaker, CircuitState, circuit_breaker
 from resilient.deadlines import deadline, remaining_time
@@ -27,9 +26,10 @@ from resilient.errors import (
     RetriesExhaustedError,
 )
 from resilient.events import Event
-from resilient.logs import log_event as _log_event  # its import starts the logging
+from resilient.logs import log_event as _log_event  # noqa: F401  (its import starts the logging)
 from resilient.pipeline import Finding, Pipeline
 from resilient.retry import RetryPolicy, retry
+from resilient.retry.budget import RetryBudget
 from resilient.timeout import Timeout, timeout
 
 __version__ = "0.1.0"

@@ -15,7 +15,7 @@ from resilient.clock import CLOCK
 from resilient.errors import CircuitOpenError, RejectedError
 from resilient.events import HUB, CallRejected, CircuitStateChanged
 from resilient.generators import Layer
-from resilient.policy import BlockPolicy, Policy
+from resilient.policy import BlockPolicy
 from resilient.wrapping import Site
 
 _OPEN = CircuitState.OPEN  # reading it from the enum costs more than comparing

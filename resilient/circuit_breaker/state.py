@@ -12,7 +12,7 @@ import math
 from typing import NamedTuple
 
 from resilient.circuit_breaker.config import CircuitBreakerConfig
-from resilient.windows import CountWindow, Slice, Tally, TimeWindow
+from resilient.circuit_breaker.windows import CountWindow, Slice, Tally, TimeWindow
 
 
 class CircuitState(enum.Enum):

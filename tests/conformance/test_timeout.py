@@ -1,6 +1,7 @@
 """Timeout and deadline: only our own limit fires, nothing is injected, nothing starves."""
 
 import asyncio
+import contextlib
 import contextvars
 import datetime
 import threading
@@ -12,7 +13,7 @@ import resilient
 from resilient import CallTimeoutError, ConfigurationError, registry, timeout
 from resilient.events import CallTimedOut
 
-from .helpers import Failing, eventually, in_threads, outcome, revived, run, slow
+from .helpers import Failing, aoutcome, eventually, in_threads, outcome, revived, run, slow
 
 variable = contextvars.ContextVar("variable", default="unset")
 
@@ -207,6 +208,24 @@ def test_one_policy_twice_in_one_task():
         return await policy.acall(asyncio.sleep, 0, "ok")
 
     assert (run(go()), ends) == ("ok", ["inner"])
+
+
+def test_swallowed_cancellation_leaves_the_task_in_order():
+    """A function that swallows our cancellation and answers leaves no pending cancellation in its task."""
+
+    async def stubborn():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(1)
+        return "answer"
+
+    async def go():
+        got = await aoutcome(timeout(0.02).acall(stubborn))
+        assert got == "answer" or isinstance(got, CallTimeoutError)
+        assert asyncio.current_task().cancelling() == 0
+        async with asyncio.timeout(1):
+            await asyncio.sleep(0)
+
+    run(go())
 
 
 def test_task_group_is_not_disturbed():

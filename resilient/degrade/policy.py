@@ -1,58 +1,20 @@
-"""Degrade: when the call fails, answer all the same: with the last good answer, or with a fallback."""
+"""Degradation as a policy: call, and answer otherwise when that fails."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Generator
-from dataclasses import dataclass
-from types import EllipsisType
-from typing import Any, NamedTuple, Protocol, overload
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from resilient import _checks as check
-from resilient._checks import ErrorFilter
-from resilient._registry import registry
-from resilient.caches import MISSING, AnswerCache, check_cache
-from resilient.errors import ConfigurationError, DegradationError
+from resilient.degrade.caches import MISSING, AnswerCache
+from resilient.degrade.config import DegradeConfig
+from resilient.degrade.fallbacks import as_astream, as_stream, fallbacks
+from resilient.errors import DegradationError
 from resilient.events import HUB, FallbackFailed, FallbackServed
 from resilient.generators import Layer, aopen_stream, arelay, open_stream, relay
-from resilient.policy import F, Policy
-from resilient.wrapping import Kind, Site, describe, kind_of
-
-
-class Manager(Protocol):
-    """What `manager=` must offer: whether a service is to be spared, and where outcomes are reported."""
-
-    def is_degraded(self, service: str) -> bool: ...
-    def record(self, service: str, ok: bool) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class DegradeConfig:
-    """The options of `@degrade`, checked and in their internal form."""
-
-    fallback: Any = ...
-    on: ErrorFilter = Exception
-    cache: Any = None
-    key: Callable[..., Any] | None = None
-    fallback_limit: int | None = None
-    manager: Manager | None = None
-    service: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.fallback is ... and self.cache is None:
-            raise ConfigurationError("degrade needs fallback= or cache=: what is the answer when the call fails?")
-        check.error_filter("on", self.on)
-        if self.cache is not None:
-            check_cache(self.cache)
-        elif self.key is not None:
-            raise check.bad("key", self.key, "makes keys for a cache; give cache= too")
-        check.callable_or_none("key", self.key)
-        check.count("fallback_limit", self.fallback_limit, none="no limit")
-        for method in ("is_degraded", "record") if self.manager is not None else ():
-            if not callable(getattr(self.manager, method, None)):
-                raise TypeError(f"manager={self.manager!r}: must have a method {method}")
-        if self.service is not None and self.manager is None:
-            raise check.bad("service", self.service, "names the service to a manager; give manager= too")
+from resilient.policy import Policy
+from resilient.wrapping import Kind, Site, describe
 
 
 class DegradeMetrics(NamedTuple):
@@ -63,41 +25,6 @@ class DegradeMetrics(NamedTuple):
     served_fallback: int
     failed: int
     fallbacks_running: int
-
-
-class _Fallback:
-    """One way to answer: a value, or a callable on the call's arguments."""
-
-    __slots__ = ("answer", "is_callable", "kind", "takes_error")
-
-    def __init__(self, answer: Any) -> None:
-        self.answer = answer
-        self.is_callable = callable(answer)
-        self.kind = kind_of(answer) if self.is_callable else None
-        self.takes_error = self.is_callable and _takes_error(answer)
-
-    def __call__(self, error: Exception | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not self.is_callable:
-            return self.answer
-        if self.takes_error and "error" not in kwargs:
-            return self.answer(*args, error=error, **kwargs)
-        return self.answer(*args, **kwargs)
-
-
-def _takes_error(fn: Callable[..., Any]) -> bool:
-    try:
-        parameter = inspect.signature(fn).parameters.get("error")
-    except (TypeError, ValueError):
-        return False
-    return parameter is not None and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-
-
-def _fallbacks(given: Any) -> tuple[_Fallback, ...]:
-    if given is ...:
-        return ()
-    if isinstance(given, list) and any(map(callable, given)):
-        return tuple(_Fallback(one) for one in given)
-    return (_Fallback(given),)
 
 
 class _Tally:
@@ -122,7 +49,7 @@ class Degradation(Policy):
         """Take over a configuration."""
         self.config = config
         self._handles = check.matcher(config.on)
-        self._fallbacks = _fallbacks(config.fallback)
+        self._fallbacks = fallbacks(config.fallback)
 
     # Layers -------------------------------------------------------------------------------------
 
@@ -137,12 +64,14 @@ class Degradation(Policy):
     def generator_layer(self, call: Layer, site: Site) -> Layer:
         """Yield a fallback's items when the stream fails before its first item."""
         self._refuse_for_streams()
-        return relay(lambda opening: self._guard(opening, site, lambda answer: open_stream(_items(answer))), call)
+        return relay(lambda opening: self._guard(opening, site, lambda answer: open_stream(as_stream(answer))), call)
 
     def async_generator_layer(self, call: Layer, site: Site) -> Layer:
         """Yield a fallback's items when the stream fails before its first item."""
         self._refuse_for_streams()
-        return arelay(lambda opening: self._aguard(opening, site, lambda answer: aopen_stream(_aitems(answer))), call)
+        return arelay(
+            lambda opening: self._aguard(opening, site, lambda answer: aopen_stream(as_astream(answer))), call
+        )
 
     def _guard(self, call: Layer, site: Site, as_result: Callable[[Any], Any] | None = None) -> Layer:
         tally, manager, cache = self.tally, self.config.manager, self._answers_of(site)
@@ -319,74 +248,3 @@ class Degradation(Policy):
         """The numbers of now."""
         tally = self.tally
         return DegradeMetrics(tally.succeeded, tally.cached, tally.served, tally.failed, tally.running)
-
-
-def _items(answer: Any) -> Generator[Any, Any, Any]:
-    return (yield from answer)
-
-
-async def _aitems(answer: Any) -> AsyncIterator[Any]:
-    if hasattr(answer, "__aiter__"):
-        async for item in answer:
-            yield item
-    else:
-        for item in answer:
-            yield item
-
-
-@overload
-def degrade(fn: F, /) -> F: ...
-@overload
-def degrade(
-    fn: None = None,
-    /,
-    *,
-    fallback: Any = ...,
-    on: ErrorFilter = Exception,
-    cache: Any = None,
-    key: Callable[..., Any] | None = None,
-    fallback_limit: int | None = None,
-    manager: Manager | None = None,
-    service: str | None = None,
-    name: str | None = None,
-) -> Degradation: ...
-def degrade(
-    fn: Any = None,
-    /,
-    *,
-    fallback: Any | EllipsisType = ...,
-    on: ErrorFilter = Exception,
-    cache: Any = None,
-    key: Callable[..., Any] | None = None,
-    fallback_limit: int | None = None,
-    manager: Manager | None = None,
-    service: str | None = None,
-    name: str | None = None,
-) -> Any:
-    """Answer a failed call all the same: `@degrade(fallback=[])`.
-
-    With a cache, good answers are remembered by the call's arguments, and the last one is served first; a fallback's
-    answer is never remembered. When every fallback fails too, DegradationError is raised from the call's error.
-
-    Args:
-        fallback: a value; a callable, which gets the call's arguments and, if it has such a parameter, `error=`; an
-            async callable (async functions only); or a list with a callable in it, tried in order. A value
-            is served as it is, so callers share a mutable one. For a generator function: an iterable, used if it fails before its first item.
-        on: what to answer for: an exception type, a tuple of types, or a predicate; other errors pass.
-        cache: a MutableMapping, or an object with get, set and delete, sync or async; a broken one never breaks a call.
-        key: makes the cache key from the call's arguments; by default their values with their types, `self` and other
-            objects without an equality of their own by weak reference. Unhashable arguments are not cached.
-        fallback_limit: at most so many fallbacks run at once; beyond it the call's own error passes.
-        manager: decides when to spare the service altogether, and is told of outcomes.
-        service: the name of the service for the manager; by default the policy's name.
-        name: for the registry; automatic if left out.
-
-    Raises:
-        DegradationError: (at the call) the call and all its fallbacks failed.
-        ConfigurationError: neither fallback nor cache, or an option with an impossible value.
-        TypeError: an async fallback or cache on a sync function, or something that cannot be guarded.
-    """
-    config = DegradeConfig(fallback, on, cache, key, fallback_limit, manager, service)
-    policy_name = check.policy_name(name)
-    policy = registry.obtain("degrade", policy_name, config, lambda: Degradation(config, policy_name))
-    return policy if fn is None else policy(fn)

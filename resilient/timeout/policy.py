@@ -1,47 +1,24 @@
-"""Timeout: a call must answer within its limit; the caller goes on when it does not."""
+"""The timeout as a policy."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import signal
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
-from types import FrameType
-from typing import Any, NamedTuple, NoReturn, cast
+from typing import Any, NamedTuple, NoReturn
 
-from resilient import _checks as check
-from resilient._registry import registry
 from resilient.clock import CLOCK
 from resilient.deadlines import DUE, OwnedDue
 from resilient.errors import CallTimeoutError
 from resilient.events import HUB, CallTimedOut
 from resilient.generators import Layer
 from resilient.policy import BlockPolicy, Policy
-from resilient.workers import AbandonedCall, Worker, hire
+from resilient.timeout.config import TimeoutConfig
+from resilient.timeout.timers import Alarm, AlarmRang, Calls, LoopTimer, Running, next_number
+from resilient.timeout.workers import AbandonedCall, Worker, hire
 from resilient.wrapping import Site
-
-METHODS = ("thread", "signal", "cooperative")
-
-
-@dataclass(frozen=True, slots=True)
-class TimeoutConfig:
-    """The options of `timeout`, checked and in their internal form."""
-
-    limit: float
-    method: str = "thread"
-    max_abandoned: int = 64
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "limit", check.seconds("limit", self.limit))
-        if self.limit > threading.TIMEOUT_MAX:
-            raise check.bad("limit", self.limit, f"must be at most {threading.TIMEOUT_MAX:.0f} s")
-        if self.method not in METHODS:
-            raise check.bad("method", self.method, f"must be one of {', '.join(METHODS)}")
-        check.count("max_abandoned", self.max_abandoned, least=0)
 
 
 class TimeoutMetrics(NamedTuple):
@@ -51,48 +28,6 @@ class TimeoutMetrics(NamedTuple):
     timed_out: int
     abandoned: int
     max_abandoned: int
-
-
-#: The async calls under a limit by a number of their own: their task, and when they are due. One that is missing when
-#: it ends has been cancelled by us.
-_Calls = dict[int, tuple[asyncio.Task[Any], float]]
-_number = itertools.count().__next__
-
-
-class _LoopTimer:
-    """The running calls of one policy in one event loop, and one timer for them all: equal limits expire in order.
-
-    Holds no reference to the loop, so that a loop that is done with can go.
-    """
-
-    __slots__ = ("__weakref__", "armed", "calls")
-
-    def __init__(self) -> None:
-        self.calls: _Calls = {}
-        self.armed = False
-
-    def fire(self) -> None:
-        """Cancel what is due, and set the timer for the next."""
-        self.armed = False
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        for number, (task, due) in list(self.calls.items()):
-            if due > now:
-                self.armed = True
-                loop.call_at(due, self.fire)
-                return
-            del self.calls[number]
-            task.cancel()
-
-
-class _Running(NamedTuple):
-    """A block under its limit."""
-
-    calls: _Calls
-    number: int
-    task: asyncio.Task[Any]
-    cancelling: int
-    limit: float
 
 
 class Timeout(BlockPolicy):
@@ -105,8 +40,8 @@ class Timeout(BlockPolicy):
         super().__init__(config, name)
         self._lock = threading.Lock()
         self._abandoned = self._timed_out = 0
-        self._timers: weakref.WeakKeyDictionary[Any, _LoopTimer] = weakref.WeakKeyDictionary()
-        self._latest: tuple[Callable[[], Any], _LoopTimer] = (lambda: None, _LoopTimer())
+        self._timers: weakref.WeakKeyDictionary[Any, LoopTimer] = weakref.WeakKeyDictionary()
+        self._latest: tuple[Callable[[], Any], LoopTimer] = (lambda: None, LoopTimer())
 
     @property
     def abandoned(self) -> int:
@@ -205,11 +140,11 @@ class Timeout(BlockPolicy):
             limit, _, clipped = self._limits()
             if threading.current_thread() is not threading.main_thread():
                 raise RuntimeError(f"{self.name}: timeout(method='signal') works in the main thread only")
-            alarm = _Alarm(limit)
+            alarm = Alarm(limit)
             try:
                 with alarm:
                     return call(args, kwargs)
-            except _AlarmRang as rang:
+            except AlarmRang as rang:
                 if rang.alarm is not alarm:
                     raise
             raise self._expired(limit, due=clipped)
@@ -237,7 +172,7 @@ class Timeout(BlockPolicy):
         start = self._start
         return timeout
 
-    def _start(self) -> tuple[_Calls, int, asyncio.Task[Any], int, float]:
+    def _start(self) -> tuple[Calls, int, asyncio.Task[Any], int, float]:
         """Put the current task under the limit."""
         loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
@@ -248,24 +183,24 @@ class Timeout(BlockPolicy):
         if deadline is not None:
             left = deadline - CLOCK.monotonic()
             if left < limit:
-                limit, timer = left, _LoopTimer()  # not in order with the others, so with a timer of its own
+                limit, timer = left, LoopTimer()  # not in order with the others, so with a timer of its own
         if limit <= 0:
             raise self._expired(max(0.0, limit))
         if limit is self.config.limit and known() is not loop:
             timer = self._timer(loop)
         due = loop.time() + limit
-        number = _number()
+        number = next_number()
         timer.calls[number] = task, due
         if not timer.armed:
             timer.armed = True
             loop.call_at(due, timer.fire)
         return timer.calls, number, task, task.cancelling(), limit
 
-    def _timer(self, loop: asyncio.AbstractEventLoop) -> _LoopTimer:
+    def _timer(self, loop: asyncio.AbstractEventLoop) -> LoopTimer:
         with self._lock:
             timer = self._timers.get(loop)
             if timer is None:
-                timer = self._timers[loop] = _LoopTimer()
+                timer = self._timers[loop] = LoopTimer()
             self._latest = (weakref.ref(loop), timer)
         return timer
 
@@ -298,12 +233,12 @@ class Timeout(BlockPolicy):
     def __enter__(self) -> NoReturn:
         self.enter()
 
-    async def aenter(self) -> _Running:
+    async def aenter(self) -> Running:
         """Put the current task under the limit."""
         self._refuse_method()
-        return _Running(*self._start())
+        return Running(*self._start())
 
-    def leave(self, permit: _Running, error: BaseException | None) -> None:
+    def leave(self, permit: Running, error: BaseException | None) -> None:
         """End of the block."""
         if permit.calls.pop(permit.number, None) is not None:
             return
@@ -334,72 +269,3 @@ class Timeout(BlockPolicy):
         super().after_fork()
         self._lock = threading.Lock()
         self._abandoned = 0
-
-
-class _AlarmRang(BaseException):
-    """Raised by our signal handler in the main thread; not an Exception, so that user code does not swallow it."""
-
-    def __init__(self, alarm: _Alarm) -> None:
-        self.alarm = alarm
-
-
-class _Alarm:
-    """SIGALRM for a block, put back as it was afterwards, also when another alarm is under way around it."""
-
-    __slots__ = ("_handler", "_outer", "_set_at", "armed", "limit")
-
-    def __init__(self, limit: float) -> None:
-        self.limit = limit
-        self.armed = False
-
-    def __enter__(self) -> None:
-        self._set_at = CLOCK.monotonic()
-        self._outer, _ = signal.getitimer(signal.ITIMER_REAL)
-        if self._outer and self._outer <= self.limit:
-            return  # the outer alarm rings first
-        self._handler = signal.signal(signal.SIGALRM, self._ring)
-        self.armed = True
-        signal.setitimer(signal.ITIMER_REAL, self.limit)
-
-    def __exit__(self, *_: object) -> None:
-        if not self.armed:
-            return
-        self.armed = False
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, self._handler)
-        if self._outer:
-            left = self._outer - (CLOCK.monotonic() - self._set_at)
-            signal.setitimer(signal.ITIMER_REAL, max(left, 1e-6))
-
-    def _ring(self, number: int, frame: FrameType | None) -> None:
-        if self.armed:
-            raise _AlarmRang(self)
-
-
-def timeout(
-    limit: float | timedelta, /, *, method: str = "thread", max_abandoned: int = 64, name: str | None = None
-) -> Timeout:
-    """Raise CallTimeoutError when a call has not ended within `limit`, in seconds or as a timedelta.
-
-    Use as a decorator, as `policy.call`, or as `async with timeout(2):`. An async call is cancelled. A sync call runs
-    in a worker thread, which carries the caller's context variables, but not its thread-locals; a call that passes its
-    limit is abandoned: its thread goes on, is counted in `policy.abandoned`, and its answer is dropped.
-    A deadline in force shortens the limit; inside the call, the limit is a deadline itself (sync).
-
-    Args:
-        limit: seconds or timedelta; 0 fails at once.
-        method: for sync functions: "thread"; "signal" (main thread only, raises inside the call at any point);
-            "cooperative" (sets a deadline for what is called, and checks when the call returns).
-        max_abandoned: so many abandoned threads at most; then new calls fail at once.
-        name: for the registry; automatic if left out.
-
-    Raises:
-        CallTimeoutError: (at the call) the limit has passed, or too many abandoned calls have not ended.
-        ConfigurationError: an option has an impossible value.
-        TypeError: around a generator function or a sync `with` block.
-    """
-    if callable(limit):
-        raise TypeError("timeout needs its limit first: @timeout(2)")
-    config = TimeoutConfig(cast(Any, limit), method, max_abandoned)
-    policy_name = check.policy_name(name)
-    return registry.obtain("timeout", policy_name, config, lambda: Timeout(config, policy_name))

@@ -13,7 +13,7 @@ from collections.abc import Callable, MutableMapping
 from functools import partial
 from typing import Any, Final
 
-from resilient.keys import Unkeyable, key_of
+from resilient.degrade.keys import Unkeyable, key_of
 from resilient.wrapping import describe
 
 _log = logging.getLogger("resilient.degrade")

@@ -1,48 +1,19 @@
-"""Bulkhead: at most so many calls at once, the rest wait in order or are turned away."""
+"""The bulkhead as a policy: take a place, call, give it back."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
-from resilient import _checks as check
-from resilient._checks import Seconds
-from resilient._registry import registry
-from resilient.circuit_breaker import CircuitBreaker
+from resilient.bulkhead.config import BulkheadConfig
+from resilient.bulkhead.state import CLOSED, Places, Ticket
 from resilient.deadlines import clip, remaining_time
-from resilient.errors import BulkheadClosedError, BulkheadFullError, ConfigurationError, RejectedError
+from resilient.errors import BulkheadClosedError, BulkheadFullError, RejectedError
 from resilient.events import HUB, CallRejected
 from resilient.generators import Layer
-from resilient.policy import BlockPolicy, F, Policy, running_loop, warn_if_loop_blocked
+from resilient.policy import BlockPolicy, warn_if_loop_blocked
 from resilient.wrapping import Site
-
-
-@dataclass(frozen=True, slots=True)
-class BulkheadConfig:
-    """The options of `@bulkhead`, checked and in their internal form."""
-
-    max_concurrent: int = 100
-    max_wait: float | None = 30.0
-    max_queue: int | None = None
-    circuit_breaker: CircuitBreaker | None = None
-
-    def __post_init__(self) -> None:
-        put = object.__setattr__
-        check.count("max_concurrent", self.max_concurrent)
-        put(self, "max_wait", check.optional_seconds("max_wait", self.max_wait))
-        check.count("max_queue", self.max_queue, least=0, none="no limit")
-        breaker: Any = self.circuit_breaker
-        if isinstance(breaker, str):
-            try:
-                breaker = registry.circuit_breakers[breaker]
-            except KeyError as error:
-                raise ConfigurationError(f"circuit_breaker={breaker!r}: {error.args[0]}") from None
-            put(self, "circuit_breaker", breaker)
-        if breaker is not None and not isinstance(breaker, CircuitBreaker):
-            raise TypeError(f"circuit_breaker={breaker!r}: must be a circuit breaker policy, or the name of one")
 
 
 class BulkheadMetrics(NamedTuple):
@@ -55,108 +26,6 @@ class BulkheadMetrics(NamedTuple):
     admitted: int
     rejected: int
     closed: bool
-
-
-_CLOSED = 1 << 60
-
-
-class Ticket:
-    """A caller's place in the queue: a thread with a lock to wake it, or a task with a future."""
-
-    __slots__ = ("future", "gate", "held", "loop")
-
-    def __init__(self) -> None:
-        self.held = False
-        self.gate: threading.Lock | None = None
-        self.future: asyncio.Future[None] | None = None
-        self.loop: asyncio.AbstractEventLoop | None = None
-
-    def wake(self) -> bool:
-        """Let the caller go on; False when its event loop is closed."""
-        if self.gate is not None:
-            self.gate.release()
-        elif self.loop is not None and self.loop is not running_loop():
-            try:
-                self.loop.call_soon_threadsafe(self.wake_here)
-            except RuntimeError:
-                return False
-        else:
-            self.wake_here()
-        return True
-
-    def wake_here(self) -> None:
-        """Let a task of this loop go on."""
-        if self.future is not None and not self.future.done():
-            self.future.set_result(None)
-
-
-class Places:
-    """The places of a bulkhead and the queue for them.
-
-    `free` may be decremented without the lock by `if free > 0 and not queue: free -= 1`, on one line without a call, as
-    the interpreter switches threads only at calls and backward jumps; every path that waits takes the lock.
-    `free` is below zero while abandoned calls keep more places than there are.
-    """
-
-    __slots__ = ("admitted", "closed", "free", "lock", "queue")
-
-    def __init__(self, free: int) -> None:
-        self.free = free
-        self.queue: OrderedDict[Ticket, None] = OrderedDict()
-        self.lock = threading.Lock()
-        self.admitted = 0
-        self.closed = False
-
-    def enqueue(self, ticket: Ticket, limit: int | None) -> bool:
-        """Get in line; False when the line is full. The caller looks again afterwards with `hand_on`."""
-        with self.lock:
-            if limit is not None and len(self.queue) >= limit and (self.free <= 0 or self.queue):
-                return False
-            self.queue[ticket] = None
-        self.hand_on()
-        return True
-
-    def hand_on(self) -> None:
-        """Give free places to those in front of the queue."""
-        while True:
-            with self.lock:
-                if self.closed or not self.queue or self.free <= 0:
-                    return
-                self.free -= 1  # directly after the look at it, see above
-                ticket, _ = self.queue.popitem(last=False)
-                ticket.held = True
-                self.admitted += 1
-            if not ticket.wake():
-                self.leave(ticket)
-
-    def leave(self, ticket: Ticket) -> None:
-        """Give back what the ticket holds, a place or a position in the queue; twice is harmless."""
-        with self.lock:
-            held, ticket.held = ticket.held, False
-            if not held:
-                self.queue.pop(ticket, None)
-                return
-            self.free += 1
-        if self.queue:
-            self.hand_on()
-
-    def add(self, places: int) -> None:
-        """Change how many there are."""
-        with self.lock:
-            self.free += places
-        self.hand_on()
-
-    def close(self) -> None:
-        """Let nobody in any more, and send those who wait away."""
-        with self.lock:
-            if self.closed:
-                return
-            self.closed = True
-            self.free -= _CLOSED  # so that the fast path needs no look at `closed`
-            waiting = list(self.queue)
-            self.queue.clear()
-        for ticket in waiting:
-            ticket.wake()
 
 
 class Bulkhead(BlockPolicy):
@@ -363,7 +232,7 @@ class Bulkhead(BlockPolicy):
     def active_requests(self) -> int:
         """Calls inside, abandoned ones that still work included."""
         places = self._places
-        return self.config.max_concurrent - places.free - (_CLOSED if places.closed else 0)
+        return self.config.max_concurrent - places.free - (CLOSED if places.closed else 0)
 
     @property
     def available_permits(self) -> int:
@@ -403,50 +272,3 @@ class Bulkhead(BlockPolicy):
         # The forking thread may be inside, and will leave the old places.
         old.lock = threading.Lock()
         old.queue.clear()
-
-
-@overload
-def bulkhead(fn: F, /) -> F: ...
-@overload
-def bulkhead(
-    fn_or_name: str | None = None,
-    /,
-    *,
-    max_concurrent: int = 100,
-    max_wait: Seconds | None = 30.0,
-    max_queue: int | None = None,
-    circuit_breaker: CircuitBreaker | str | None = None,
-    name: str | None = None,
-) -> Bulkhead: ...
-def bulkhead(
-    fn_or_name: Any = None,
-    /,
-    *,
-    max_concurrent: int = 100,
-    max_wait: Any = 30.0,
-    max_queue: int | None = None,
-    circuit_breaker: Any = None,
-    name: str | None = None,
-) -> Any:
-    """Let at most `max_concurrent` calls in at once, over all threads, tasks and event loops together.
-
-    Use bare, with a name, with options, as `policy.call`, or as `with policy:` / `async with policy:`. Those who wait
-    get in first come, first served. A sync call that a timeout has abandoned keeps its place until it really ends.
-
-    Args:
-        max_concurrent: places.
-        max_wait: seconds or timedelta to wait for one; 0 for not at all, None for as long as it takes.
-        max_queue: how many may wait at once; None for any number.
-        circuit_breaker: a breaker policy, or the name of a registered one, that guards the same calls; while it is
-            open nobody waits.
-        name: for the registry, the same as the first argument; automatic if left out.
-
-    Raises:
-        BulkheadFullError: (at the call) the queue is full, or no place became free in time.
-        BulkheadClosedError: (at the call) the bulkhead was closed.
-        ConfigurationError: an option has an impossible value, or the name is taken by another configuration.
-    """
-    fn, name = check.function_or_name(fn_or_name, name)
-    config = BulkheadConfig(max_concurrent, max_wait, max_queue, circuit_breaker)
-    policy = registry.obtain("bulkhead", name, config, lambda: Bulkhead(config, name))
-    return policy if fn is None else policy(fn)

@@ -1,0 +1,178 @@
+"""Retry as a policy: layers that call until it succeeds or is given up."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, NamedTuple
+
+from resilient import _checks as check
+from resilient.clock import CLOCK
+from resilient.errors import is_retryable
+from resilient.generators import Layer, arelay, relay
+from resilient.policy import Policy, warn_if_loop_blocked
+from resilient.retry import backoff as wait
+from resilient.retry.config import RetryConfig
+from resilient.retry.loop import Attempts
+from resilient.retry.state import EXHAUSTED, Run
+from resilient.wrapping import Site
+
+
+class RetryMetrics(NamedTuple):
+    """The numbers of a retry: calls that succeeded or failed, attempts made again, calls given up as exhausted."""
+
+    calls: int
+    succeeded: int
+    failed: int
+    retries: int
+    exhausted: int
+
+
+class Tally:
+    __slots__ = ("exhausted", "failed", "retries", "succeeded")
+
+    def __init__(self) -> None:
+        self.succeeded = self.failed = self.retries = self.exhausted = 0
+
+
+class RetryPolicy(Policy):
+    """Retries calls; made by `retry(...)`."""
+
+    kind = "retry"
+    config: RetryConfig
+
+    def __init__(self, config: RetryConfig, name: str | None) -> None:
+        super().__init__(config, name)
+        self.tally = Tally()
+        self.apply(config)
+
+    def apply(self, config: RetryConfig) -> None:
+        """Take over a configuration."""
+        self.config = config
+        self.handles = check.matcher(config.on)
+        self.gives_up = check.matcher(config.give_up_on)
+        #: What to retry, where that is simply a matter of type.
+        self.types = config.on if isinstance(config.on, (type, tuple)) and config.give_up_on == () else None
+        self.max_attempts = config.max_attempts
+        self.on_retry = config.on_retry
+        #: Whether anything but the number of attempts can end the retries.
+        self.limited = config.stop is not None or config.max_elapsed is not None or config.budget is not None
+        #: Whether there is anything to wait for: growth from nothing is nothing.
+        self.waits = config.base_delay > 0 or not isinstance(config.backoff, str)
+        #: Whether a tenacity strategy wants to look at each failed attempt.
+        self.asks = config.stop is not None or wait.is_tenacity_wait(config.backoff)
+        self.timed = self.asks or config.max_elapsed is not None
+        self.delay = wait.delay_rule(
+            config.backoff,
+            config.base_delay,
+            config.multiplier,
+            config.max_delay,
+            config.jitter,
+            random.random,
+        )
+
+    def sync_layer(self, call: Layer, site: Site) -> Layer:
+        """Call until it succeeds or is given up."""
+        tally, timed, budget, poor = self.tally, self.timed, self.config.budget, self.config.retry_on_result
+
+        def retry(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if budget is not None:
+                budget.calls += 1
+            entered = EXHAUSTED.latest
+            run = Run(self, entered) if timed else None
+            while True:
+                try:
+                    result = call(args, kwargs)
+                except Exception as error:
+                    if run is None:
+                        run = Run(self, entered)
+                    delay = run.failed(error)
+                    if delay is None:
+                        raise
+                else:
+                    if poor is None or not poor(result):
+                        tally.succeeded += 1
+                        if run is not None:
+                            run.succeeded()
+                        return result
+                    if run is None:
+                        run = Run(self, entered)
+                    delay = run.failed(None, result)
+                    result = None
+                if delay:  # out here, where the exception is forgotten; and sleep(0) would cost a system call
+                    warn_if_loop_blocked(f"retry {self.name} sleeps")
+                    CLOCK.sleep(delay)
+
+        return retry
+
+    def async_layer(self, call: Layer, site: Site) -> Layer:
+        """Call until it succeeds or is given up."""
+        tally, timed, budget, poor = self.tally, self.timed, self.config.budget, self.config.retry_on_result
+
+        async def retry(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if budget is not None:
+                budget.calls += 1
+            entered = EXHAUSTED.latest
+            run = Run(self, entered) if timed else None
+            while True:
+                try:
+                    result = await call(args, kwargs)
+                except Exception as error:
+                    if run is None:
+                        run = Run(self, entered)
+                    delay = run.failed(error)
+                    if delay is None:
+                        raise
+                else:
+                    if poor is None or not poor(result):
+                        tally.succeeded += 1
+                        if run is not None:
+                            run.succeeded()
+                        return result
+                    if run is None:
+                        run = Run(self, entered)
+                    delay = run.failed(None, result)
+                    result = None
+                if delay:  # out here, where the exception is forgotten
+                    await CLOCK.asleep(delay)
+
+        return retry
+
+    def generator_layer(self, call: Layer, site: Site) -> Layer:
+        """Start the stream again until it has delivered its first item."""
+        self._refuse_results()
+        return relay(lambda opening: self.sync_layer(opening, site), call)
+
+    def async_generator_layer(self, call: Layer, site: Site) -> Layer:
+        """Start the stream again until it has delivered its first item."""
+        self._refuse_results()
+        return arelay(lambda opening: self.async_layer(opening, site), call)
+
+    def longest_delay(self, attempt: int) -> float:
+        """The longest computed wait after failed attempt number `attempt`, in seconds."""
+        config = self.config
+        return wait.longest(
+            config.backoff,
+            attempt,
+            config.base_delay,
+            config.multiplier,
+            config.max_delay,
+            config.jitter,
+        )
+
+    def accepts(self, error: Exception) -> bool:
+        """Whether such an error is one to retry, as long as attempts are left."""
+        return self.handles(error) and not self.gives_up(error) and is_retryable(error)
+
+    def attempts(self) -> Attempts:
+        """Guard a block: `for attempt in policy.attempts(): with attempt: ...`, or `async for`."""
+        return Attempts(self)
+
+    def get_metrics(self) -> RetryMetrics:
+        """The numbers of now."""
+        tally = self.tally
+        total = tally.succeeded + tally.failed
+        return RetryMetrics(total, tally.succeeded, tally.failed, tally.retries, tally.exhausted)
+
+    def _refuse_results(self) -> None:
+        if self.config.retry_on_result is not None:
+            raise TypeError("retry_on_result= looks at a result, and a generator function has none; leave it out")

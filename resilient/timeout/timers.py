@@ -1,0 +1,92 @@
+"""What ends a call whose limit has passed: one timer for all calls in a loop, or SIGALRM."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import signal
+from types import FrameType
+from typing import Any, NamedTuple
+
+from resilient.clock import CLOCK
+
+#: The async calls under a limit by a number of their own: their task, and when they are due. One that is missing when
+#: it ends has been cancelled by us.
+Calls = dict[int, tuple[asyncio.Task[Any], float]]
+next_number = itertools.count().__next__
+
+
+class LoopTimer:
+    """The running calls of one policy in one event loop, and one timer for them all: equal limits expire in order.
+
+    Holds no reference to the loop, so that a loop that is done with can go.
+    """
+
+    __slots__ = ("__weakref__", "armed", "calls")
+
+    def __init__(self) -> None:
+        self.calls: Calls = {}
+        self.armed = False
+
+    def fire(self) -> None:
+        """Cancel what is due, and set the timer for the next."""
+        self.armed = False
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for number, (task, due) in list(self.calls.items()):
+            if due > now:
+                self.armed = True
+                loop.call_at(due, self.fire)
+                return
+            del self.calls[number]
+            task.cancel()
+
+
+class Running(NamedTuple):
+    """A block under its limit."""
+
+    calls: Calls
+    number: int
+    task: asyncio.Task[Any]
+    cancelling: int
+    limit: float
+
+
+class AlarmRang(BaseException):
+    """Raised by our signal handler in the main thread; not an Exception, so that user code does not swallow it."""
+
+    def __init__(self, alarm: Alarm) -> None:
+        self.alarm = alarm
+
+
+class Alarm:
+    """SIGALRM for a block, put back as it was afterwards, also when another alarm is under way around it."""
+
+    __slots__ = ("_handler", "_outer", "_set_at", "armed", "limit")
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self.armed = False
+
+    def __enter__(self) -> None:
+        self._set_at = CLOCK.monotonic()
+        self._outer, _ = signal.getitimer(signal.ITIMER_REAL)
+        if self._outer and self._outer <= self.limit:
+            return  # the outer alarm rings first
+        self._handler = signal.signal(signal.SIGALRM, self._ring)
+        self.armed = True
+        signal.setitimer(signal.ITIMER_REAL, self.limit)
+
+    def __exit__(self, *_: object) -> None:
+        if not self.armed:
+            return
+        self.armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._handler)
+        if self._outer:
+            left = self._outer - (CLOCK.monotonic() - self._set_at)
+            signal.setitimer(signal.ITIMER_REAL, max(left, 1e-6))
+
+    def _ring(self, number: int, frame: FrameType | None) -> None:
+        if self.armed:
+            raise AlarmRang(self)
