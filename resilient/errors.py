@@ -114,7 +114,7 @@ class RetriesExhaustedError(ResilienceError):
 
 
 class DegradationError(ResilienceError):
-    """The call failed and no fallback answered; raised `from` the call's error, `errors` lists it and the fallbacks'."""
+    """The call failed and no fallback answered; raised `from` the call's error. `errors` lists it and theirs."""
 
     def __init__(self, name: str, errors: tuple[BaseException, ...] = ()) -> None:
         super().__init__(name, errors)

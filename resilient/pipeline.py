@@ -124,7 +124,7 @@ def _retry_around_breaker(outer: RetryPolicy, breaker: CircuitBreaker) -> Iterab
     yield Finding(
         "warning",
         "retry_outside_breaker",
-        f"{outer!r} around {breaker!r} also retries its rejections and then waits their retry_after, up to {period:g} s "
+        f"{outer!r} around {breaker!r} also retries its rejections and waits their retry_after, up to {period:g} s "
         f"each time ({bound}); give_up_on=CircuitOpenError fails at once",
         {"recovery_timeout": float(config.recovery_timeout), "longest_wait": period, "max_elapsed": longest},
     )

@@ -106,7 +106,7 @@ def _late_seam(fn: Callable[..., Any], settle: Callable[[Kind], None]) -> Layer:
             result.close()
             settle(Kind.ASYNC)
             raise TypeError(
-                f"{describe(fn)} is no async function, failed when first called, and now returns a coroutine; from here "
+                f"{describe(fn)} is no async function, failed when first called, and now returns a coroutine; from now "
                 f"on it is guarded as async. Make it `async def`, or mark it with inspect.markcoroutinefunction"
             )
         settle(Kind.SYNC)

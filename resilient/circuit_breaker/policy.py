@@ -1,4 +1,4 @@
-"""The circuit breaker as a policy: the machine behind a lock, and layers that need the lock only when something is up."""
+"""The circuit breaker as a policy: the machine behind a lock, and layers that need it only when something is up."""
 
 from __future__ import annotations
 

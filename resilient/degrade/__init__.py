@@ -53,7 +53,8 @@ def degrade(
     Args:
         fallback: a value; a callable, which gets the call's arguments and, if it has such a parameter, `error=`; an
             async callable (async functions only); or a list with a callable in it, tried in order. A value
-            is served as it is, so callers share a mutable one. For a generator function: an iterable, used if it fails before its first item.
+            is served as it is, so callers share a mutable one.
+            For a generator function: an iterable, used if it fails before its first item.
         on: what to answer for: an exception type, a tuple of types, or a predicate; other errors pass.
         cache: a MutableMapping, or an object with get, set and delete, sync or async; a broken one never breaks a call.
         key: makes the cache key from the call's arguments; by default their values with their types, `self` and other

@@ -10,10 +10,12 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, MutableMapping
+from contextvars import ContextVar
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from resilient.degrade.keys import Unkeyable, key_of
+from resilient.generators import Layer
 from resilient.wrapping import describe
 
 _log = logging.getLogger("resilient.degrade")
@@ -128,6 +130,55 @@ def check_cache(cache: Any) -> None:
         return
     if not all(callable(getattr(cache, name, None)) for name in ("get", "set", "delete")):
         raise TypeError(f"cache={cache!r}: must be a MutableMapping, or have get, set and delete")
+
+
+#: Where the fallbacks inside a remembered call leave a note, so that what they answer is not remembered.
+_notes: ContextVar[list[None] | None] = ContextVar("resilient_fallback_notes", default=None)
+
+
+class Place(NamedTuple):
+    """Where a degradation stands: its own cache, and whether another one around it in the same chain has a cache."""
+
+    cache: AnswerCache | None
+    cached_around: bool
+
+    def tell_the_cache_around(self) -> None:
+        """This answer is not the call's own."""
+        notes = _notes.get() if self.cached_around else None
+        if notes is not None:
+            notes.append(None)
+
+
+def remembering(call: Layer, cache: AnswerCache) -> Layer:
+    """Remember good answers."""
+
+    def remember(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        token = _notes.set(notes := [])
+        try:
+            answer = call(args, kwargs)
+        finally:
+            _notes.reset(token)
+        if not notes:
+            cache.store(args, kwargs, answer)
+        return answer
+
+    return remember
+
+
+def aremembering(call: Layer, cache: AnswerCache) -> Layer:
+    """Remember good answers."""
+
+    async def remember(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        token = _notes.set(notes := [])
+        try:
+            answer = await call(args, kwargs)
+        finally:
+            _notes.reset(token)
+        if not notes:
+            await cache.astore(args, kwargs, answer)
+        return answer
+
+    return remember
 
 
 def _or_missing(answer: Any) -> Any:

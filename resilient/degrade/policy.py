@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from resilient import _checks as check
-from resilient.degrade.caches import MISSING, AnswerCache
+from resilient.degrade.caches import MISSING, AnswerCache, Place, aremembering, remembering
 from resilient.degrade.config import DegradeConfig
 from resilient.degrade.fallbacks import as_astream, as_stream, fallbacks
 from resilient.errors import DegradationError
@@ -74,12 +74,14 @@ class Degradation(Policy):
         )
 
     def _guard(self, call: Layer, site: Site, as_result: Callable[[Any], Any] | None = None) -> Layer:
-        tally, manager, cache = self.tally, self.config.manager, self._answers_of(site)
-        self._refuse_async(cache)
+        tally, manager, place = self.tally, self.config.manager, self._place(site)
+        self._refuse_async(place.cache)
+        if place.cache is not None:
+            call = remembering(call, place.cache)
 
         def degrade(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if manager is not None and manager.is_degraded(self._service):
-                answer = self._serve(cache, None, args, kwargs)
+                answer = self._serve(place, None, args, kwargs)
                 if answer is not MISSING:
                     return answer if as_result is None else as_result(answer)
             try:
@@ -90,13 +92,11 @@ class Degradation(Policy):
                     raise
                 if manager is not None:
                     manager.record(self._service, False)
-                answer = self._serve(cache, error, args, kwargs)
+                answer = self._serve(place, error, args, kwargs)
                 if answer is MISSING:
                     raise
                 return answer if as_result is None else as_result(answer)
             tally.succeeded += 1
-            if cache is not None:
-                cache.store(args, kwargs, result)
             if manager is not None:
                 manager.record(self._service, True)
             return result
@@ -104,11 +104,13 @@ class Degradation(Policy):
         return degrade
 
     def _aguard(self, call: Layer, site: Site, as_result: Callable[[Any], Any] | None = None) -> Layer:
-        tally, manager, cache = self.tally, self.config.manager, self._answers_of(site)
+        tally, manager, place = self.tally, self.config.manager, self._place(site)
+        if place.cache is not None:
+            call = aremembering(call, place.cache)
 
         async def degrade(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if manager is not None and manager.is_degraded(self._service):
-                answer = await self._aserve(cache, None, args, kwargs)
+                answer = await self._aserve(place, None, args, kwargs)
                 if answer is not MISSING:
                     return answer if as_result is None else await as_result(answer)
             try:
@@ -119,33 +121,31 @@ class Degradation(Policy):
                     raise
                 if manager is not None:
                     manager.record(self._service, False)
-                answer = await self._aserve(cache, error, args, kwargs)
+                answer = await self._aserve(place, error, args, kwargs)
                 if answer is MISSING:
                     raise
                 return answer if as_result is None else await as_result(answer)
             tally.succeeded += 1
-            if cache is not None:
-                await cache.astore(args, kwargs, result)
             if manager is not None:
                 manager.record(self._service, True)
             return result
 
         return degrade
 
-    def _answers_of(self, site: Site) -> AnswerCache | None:
+    def _place(self, site: Site) -> Place:
         config = self.config
-        return None if config.cache is None else AnswerCache(config.cache, config.key, site.fn)
+        cache = None if config.cache is None else AnswerCache(config.cache, config.key, site.fn)
+        cached_around = any(isinstance(one, Degradation) and one.config.cache is not None for one in site.outer)
+        return Place(cache, cached_around)
 
     # Answers ------------------------------------------------------------------------------------
 
-    def _serve(
-        self, cache: AnswerCache | None, error: Exception | None, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def _serve(self, place: Place, error: Exception | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The cached answer, or that of the first fallback that has one; MISSING when the error is to pass."""
-        if cache is not None:
-            answer = cache.load(args, kwargs)
+        if place.cache is not None:
+            answer = place.cache.load(args, kwargs)
             if answer is not MISSING:
-                return self._cached(answer, error)
+                return self._cached(place, answer, error)
         if not self._fallbacks or not self._take_place():
             self.tally.failed += error is not None
             return MISSING
@@ -157,7 +157,7 @@ class Degradation(Policy):
                     if inspect.iscoroutine(answer):
                         answer.close()
                         raise TypeError(f"{self.name}: a fallback of a sync function returned a coroutine")
-                    return self._served(answer, error)
+                    return self._served(place, answer, error)
                 except Exception as failure:
                     self._note_failure(failure, errors)
         finally:
@@ -165,13 +165,13 @@ class Degradation(Policy):
         return self._all_failed(error, errors)
 
     async def _aserve(
-        self, cache: AnswerCache | None, error: Exception | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, place: Place, error: Exception | None, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """The cached answer, or that of the first fallback that has one; MISSING when the error is to pass."""
-        if cache is not None:
-            answer = await cache.aload(args, kwargs)
+        if place.cache is not None:
+            answer = await place.cache.aload(args, kwargs)
             if answer is not MISSING:
-                return self._cached(answer, error)
+                return self._cached(place, answer, error)
         if not self._fallbacks or not self._take_place():
             self.tally.failed += error is not None
             return MISSING
@@ -182,7 +182,7 @@ class Degradation(Policy):
                     answer = fallback(error, args, kwargs)
                     if fallback.is_callable and inspect.isawaitable(answer):
                         answer = await answer
-                    return self._served(answer, error)
+                    return self._served(place, answer, error)
                 except Exception as failure:
                     self._note_failure(failure, errors)
         finally:
@@ -197,13 +197,15 @@ class Degradation(Policy):
         tally.running += 1  # directly after the look: no switch of threads in between
         return True
 
-    def _cached(self, answer: Any, error: Exception | None) -> Any:
+    def _cached(self, place: Place, answer: Any, error: Exception | None) -> Any:
+        place.tell_the_cache_around()
         self.tally.cached += 1
         if HUB.wants(FallbackServed):
             HUB.publish(FallbackServed(self.name, error, "cache"))
         return answer
 
-    def _served(self, answer: Any, error: Exception | None) -> Any:
+    def _served(self, place: Place, answer: Any, error: Exception | None) -> Any:
+        place.tell_the_cache_around()
         self.tally.served += 1
         if HUB.wants(FallbackServed):
             HUB.publish(FallbackServed(self.name, error, "fallback"))
@@ -232,7 +234,7 @@ class Degradation(Policy):
         for fallback in self._fallbacks:
             if fallback.kind in (Kind.ASYNC, Kind.ASYNC_GENERATOR):
                 raise TypeError(
-                    f"fallback={describe(fallback.answer)} is async and cannot serve a sync function; make either the other"
+                    f"fallback={describe(fallback.answer)} is async and cannot serve a sync function; make it sync"
                 )
         if cache is not None and cache.is_async:
             raise TypeError(f"cache={self.config.cache!r} is async and cannot serve a sync function; use a sync one")

@@ -1,6 +1,7 @@
 """How long to wait between attempts: pure functions of the attempt number and a random draw.
 
-Formulas: exponential `base * multiplier ** (n - 1)`, linear `base * n`, fibonacci `base * F(n)`, for failed attempt n = 1, 2, ….
+Formulas, for failed attempt n = 1, 2, …: exponential `base * multiplier ** (n - 1)`, linear `base * n`, fibonacci
+`base * F(n)`.
 Jitter after Marc Brooker, "Exponential Backoff and Jitter" (AWS Architecture Blog, 2015).
 """
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-import weakref
-from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 from resilient.clock import CLOCK
@@ -16,7 +14,7 @@ from resilient.events import HUB, CallTimedOut
 from resilient.generators import Layer
 from resilient.policy import BlockPolicy, Policy
 from resilient.timeout.config import TimeoutConfig
-from resilient.timeout.timers import Alarm, AlarmRang, Calls, LoopTimer, Running, next_number
+from resilient.timeout.timers import Alarm, AlarmRang, Calls, LoopTimer, LoopTimers, Running, next_number
 from resilient.timeout.workers import AbandonedCall, Worker, hire
 from resilient.wrapping import Site
 
@@ -40,8 +38,7 @@ class Timeout(BlockPolicy):
         super().__init__(config, name)
         self._lock = threading.Lock()
         self._abandoned = self._timed_out = 0
-        self._timers: weakref.WeakKeyDictionary[Any, LoopTimer] = weakref.WeakKeyDictionary()
-        self._latest: tuple[Callable[[], Any], LoopTimer] = (lambda: None, LoopTimer())
+        self._timers: LoopTimers | None = None  # made for the first async function
 
     @property
     def abandoned(self) -> int:
@@ -157,19 +154,29 @@ class Timeout(BlockPolicy):
         """Await, and cancel the call when the limit passes first."""
         self._refuse_method()
 
+        start, timers = self._start, self._loop_timers()
+        running_loop, current_task = asyncio.get_running_loop, asyncio.current_task
+        limit = self.config.limit
+
         async def timeout(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            calls, number, task, cancelling, limit = start()
+            loop = running_loop()
+            task = current_task(loop)
+            timer = timers.latest
+            if task is None or limit <= 0 or timers.loop() is not loop or DUE.get() is not None or not timer.armed:
+                calls, number, task, cancelling, allowed = start()
+            else:  # the same as `_start` for the usual case, without the call
+                number, calls, allowed, cancelling = next_number(), timer.calls, limit, task.cancelling()
+                calls[number] = task, loop.time() + limit
             try:
                 result = await call(args, kwargs)
             except BaseException as error:
                 if calls.pop(number, None) is None:
-                    self._ended(task, cancelling, limit, error)
+                    self._ended(task, cancelling, allowed, error)
                 raise
             if calls.pop(number, None) is None:
                 task.uncancel()  # the call has swallowed our cancellation, and has an answer
             return result
 
-        start = self._start
         return timeout
 
     def _start(self) -> tuple[Calls, int, asyncio.Task[Any], int, float]:
@@ -179,15 +186,16 @@ class Timeout(BlockPolicy):
         if task is None:
             raise RuntimeError(f"{self.name}: an async timeout works inside an asyncio task only")
         limit, deadline = self.config.limit, DUE.get()
-        known, timer = self._latest
+        timers = self._loop_timers()
+        timer = timers.latest
         if deadline is not None:
             left = deadline - CLOCK.monotonic()
             if left < limit:
                 limit, timer = left, LoopTimer()  # not in order with the others, so with a timer of its own
         if limit <= 0:
             raise self._expired(max(0.0, limit))
-        if limit is self.config.limit and known() is not loop:
-            timer = self._timer(loop)
+        if limit is self.config.limit and timers.loop() is not loop:
+            timer = timers.of(loop)
         due = loop.time() + limit
         number = next_number()
         timer.calls[number] = task, due
@@ -196,13 +204,12 @@ class Timeout(BlockPolicy):
             loop.call_at(due, timer.fire)
         return timer.calls, number, task, task.cancelling(), limit
 
-    def _timer(self, loop: asyncio.AbstractEventLoop) -> LoopTimer:
-        with self._lock:
-            timer = self._timers.get(loop)
-            if timer is None:
-                timer = self._timers[loop] = LoopTimer()
-            self._latest = (weakref.ref(loop), timer)
-        return timer
+    def _loop_timers(self) -> LoopTimers:
+        if self._timers is None:
+            with self._lock:
+                if self._timers is None:
+                    self._timers = LoopTimers()
+        return self._timers
 
     def _ended(self, task: asyncio.Task[Any], cancelling: int, limit: float, error: BaseException) -> None:
         """Raise for a call that we have cancelled, unless the caller has cancelled it too."""
@@ -259,6 +266,13 @@ class Timeout(BlockPolicy):
         error = CallTimeoutError(self.name, limit, detail)
         error._due = due
         return error
+
+    def apply(self, config: TimeoutConfig) -> None:
+        """Go on with another limit; calls under way keep theirs."""
+        self.config = config
+        with self._lock:
+            # Calls are in order only as long as their limits are equal.
+            self._timers = None
 
     def get_metrics(self) -> TimeoutMetrics:
         """The numbers of now."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import signal
+import threading
+import weakref
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -40,6 +43,27 @@ class LoopTimer:
                 return
             del self.calls[number]
             task.cancel()
+
+
+class LoopTimers:
+    """The timers of one policy, a `LoopTimer` for each event loop; the latest is found without a dictionary."""
+
+    __slots__ = ("_all", "_lock", "latest", "loop")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._all: weakref.WeakKeyDictionary[Any, LoopTimer] = weakref.WeakKeyDictionary()
+        self.loop: Callable[[], Any] = lambda: None
+        self.latest = LoopTimer()
+
+    def of(self, loop: asyncio.AbstractEventLoop) -> LoopTimer:
+        """The timer of a loop, which becomes the latest."""
+        with self._lock:
+            timer = self._all.get(loop)
+            if timer is None:
+                timer = self._all[loop] = LoopTimer()
+            self.loop, self.latest = weakref.ref(loop), timer
+        return timer
 
 
 class Running(NamedTuple):

@@ -165,20 +165,6 @@ def test_one_policy_mixes_nothing():
     assert crowd(guarded, aguarded, threads=16, loops=2, tasks=50) == [True] * 116
 
 
-def test_shared_exception_object_mixes_nothing(face, sleeps):
-    """A call keeps its attempts although another thread gives up on the very same exception object meanwhile."""
-    shared = Failing(ConnectionError("one object for all"))
-    calls = []
-
-    def body():
-        calls.append(1)
-        in_threads(1, lambda index: outcome(retry(base_delay=0).call, shared))
-        raise shared.error
-
-    outcome(face.via, retry(base_delay=0), face.function(body))
-    assert (len(calls), shared.calls) == (3, 9)
-
-
 # Inside a running loop
 
 

@@ -1,0 +1,1 @@
+"""White-box tests of the bulkhead: its places and its line, its options, its policy."""

@@ -1,0 +1,1 @@
+"""White-box tests of degrade: keys, caches, fallbacks, its options."""

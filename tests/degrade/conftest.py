@@ -1,0 +1,13 @@
+"""Fixtures of this folder: frozen time."""
+
+import freezegun
+import freezegun.api
+import pytest
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Freeze the clock in every thread; `clock.tick(seconds)` moves it. Event loops keep real time."""
+    monkeypatch.setattr(freezegun.api, "call_stack_inspection_limit", 0)
+    with freezegun.freeze_time("2026-03-01 12:00:00", real_asyncio=True) as frozen:
+        yield frozen

@@ -1,0 +1,1 @@
+"""White-box tests of timeout: timers, alarms, workers, its options."""
