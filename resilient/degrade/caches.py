@@ -153,7 +153,8 @@ def remembering(call: Layer, cache: AnswerCache) -> Layer:
     """Remember good answers."""
 
     def remember(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        token = _notes.set(notes := [])
+        notes: list[None] = []
+        token = _notes.set(notes)
         try:
             answer = call(args, kwargs)
         finally:
@@ -169,7 +170,8 @@ def aremembering(call: Layer, cache: AnswerCache) -> Layer:
     """Remember good answers."""
 
     async def remember(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        token = _notes.set(notes := [])
+        notes: list[None] = []
+        token = _notes.set(notes)
         try:
             answer = await call(args, kwargs)
         finally:

@@ -8,7 +8,7 @@ CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.H
 ISOLATED, DISABLED = CircuitState.ISOLATED, CircuitState.DISABLED
 
 
-@dataclass
+@dataclass(eq=False)
 class Permit:
     """What the model knows of one admitted call."""
 

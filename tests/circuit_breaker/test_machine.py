@@ -1,8 +1,16 @@
 """The pure machine against the model, by random stories of many calls that overlap."""
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from resilient.circuit_breaker.config import CircuitBreakerConfig
 from resilient.circuit_breaker.state import BreakerState, Probe, Refusal
@@ -39,11 +47,11 @@ RECOVERY = st.fixed_dictionaries(
 class Stories(RuleBasedStateMachine):
     """Calls begin, overlap and end in any order while the owner turns the knobs; machine and model must agree."""
 
-    rules = CONSECUTIVE
+    shapes = CONSECUTIVE
 
     @initialize(data=st.data(), recovery=RECOVERY)
     def begin(self, data, recovery):
-        options = {**recovery, **data.draw(st.sampled_from(self.rules))}
+        options = {**recovery, **data.draw(st.sampled_from(self.shapes))}
         self.now = 100.0
         self.machine = BreakerState(CircuitBreakerConfig(**options), self.now)
         self.model = Model(options)
@@ -137,16 +145,16 @@ class Stories(RuleBasedStateMachine):
 class CountStories(Stories):
     """The same with the last calls looked at."""
 
-    rules = COUNT
+    shapes = COUNT
 
 
 class TimeStories(Stories):
     """The same with the last seconds looked at."""
 
-    rules = TIME
+    shapes = TIME
 
 
-EFFORT = settings(max_examples=60, stateful_step_count=40)
-TestConsecutive, TestCountWindow, TestTimeWindow = Stories.TestCase, CountStories.TestCase, TimeStories.TestCase
-for _case in (TestConsecutive, TestCountWindow, TestTimeWindow):
-    _case.settings = EFFORT
+@pytest.mark.parametrize("stories", [Stories, CountStories, TimeStories], ids=["consecutive", "count", "time"])
+def test_machine(stories):
+    """Whatever calls do, the machine has the states, totals, rates, places and transitions of the model."""
+    run_state_machine_as_test(stories, settings=settings(max_examples=70, stateful_step_count=40))
