@@ -9,6 +9,9 @@ def charge(order): ...
 registry.circuit_breakers["payments"].state
 """
 
+import sys as _sys
+import warnings as _warnings
+
 from resilient._registry import Registry, registry
 from resilient.bulkhead import Bulkhead, bulkhead
 from resilient.circuit_breaker import CircuitBreaker, CircuitState, circuit_breaker
@@ -33,6 +36,13 @@ from resilient.retry.budget import RetryBudget
 from resilient.timeout import Timeout, timeout
 
 __version__ = "0.1.0"
+
+if not getattr(_sys, "_is_gil_enabled", lambda: True)():
+    _warnings.warn(
+        "resilient counts calls and places exactly only where the GIL is enabled: start Python with PYTHON_GIL=1",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 __all__ = [
     "Bulkhead",

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import imports, memory, report, rivals, threads
+from . import garbage, imports, memory, report, rivals, threads
 from .candidates import BASELINE, OURS, Library, acases, cases
 from .harness import Effort, Row, ameasure, measure
 from .loops import AREFERENCES, REFERENCES
@@ -66,13 +66,15 @@ def main(arguments: Sequence[str]) -> int:
         rows += imports.measure(modules, OURS.name, 5 if quick else 21, rng)
     count, calls = (300, 100_000) if quick else (2_000, 1_000_000)
     rows += memory.measure(OURS.name, count, calls, wanted)
+    if wanted(f"memory/garbage/{OURS.name}"):
+        rows += garbage.measure(OURS.name)
 
     setting = report.Setting.here(versions, arguments)
     names = [library.name for library in libraries]
     over = [row for row in rows if row.over]
     sys.stdout.write(report.terminal(rows, setting, names))
     sys.stdout.writelines(
-        f"over: {row.section}, {row.pattern}: {report.amount(row)} {row.against}, limit {report.limit(row)}\n"
+        f"over: {row.section}, {row.pattern}: {report.amount(row)} ({row.against}), limit {report.limit(row)}\n"
         for row in over
     )
     if asked.json:

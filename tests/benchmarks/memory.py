@@ -6,7 +6,6 @@ import asyncio
 import gc
 import tracemalloc
 from collections.abc import Callable
-from itertools import repeat
 from types import FunctionType
 from typing import Any
 
@@ -16,6 +15,7 @@ from . import loops
 from .candidates import Decorator, five, four, stack
 from .harness import Row
 
+Run = Callable[[int], object]
 DECORATED_LIMIT = 3 * 1024
 GROWTH_LIMIT = 4 * 1024  # of all calls together, what the measuring itself may stir up
 POLICIES: dict[str, Callable[[], Decorator]] = {
@@ -77,16 +77,6 @@ def growth(run: Callable[[int], object], calls: int) -> int:
         tracemalloc.stop()
 
 
-def _run(function: loops.Sync, calls: int) -> None:
-    for _ in repeat(None, calls):
-        function(1)
-
-
-async def _arun(function: loops.Async, calls: int) -> None:
-    for _ in repeat(None, calls):
-        await function(1)
-
-
 def measure(library: str, count: int, calls: int, wanted: Callable[[str], bool]) -> list[Row]:
     """A row for each policy, and one for each kind of long run."""
     rows = []
@@ -94,15 +84,26 @@ def measure(library: str, count: int, calls: int, wanted: Callable[[str], bool])
         if wanted(f"memory/{name}/{library}"):
             size = decorated(make, count)
             rows.append(Row("memory", name, library, "a function", size, DECORATED_LIMIT, unit="B"))
-    sync, broken, suspending = four()(loops.bare()), patient()(loops.flaky(period=20)), five()(loops.asuspends())
     with asyncio.Runner() as runner:  # one loop for warming up and measuring: what belongs to a loop is not growth
-        runs: dict[str, Callable[[int], object]] = {
-            "growth, four policies, success": lambda n: _run(sync, n),
-            "growth, four policies, failures among": lambda n: _run(broken, n),
-            "growth, five policies, async": lambda n: runner.run(_arun(suspending, n)),
-        }
-        for name, run in runs.items():
-            if wanted(f"memory/{name}/{library}"):
-                left = growth(run, calls)
-                rows.append(Row("memory", name, library, f"{calls:,} calls", left, GROWTH_LIMIT, unit="B"))
+        rows += [
+            Row("memory", name, library, f"{calls:,} calls", growth(run, calls), GROWTH_LIMIT, unit="B")
+            for name, run in _long_runs(runner).items()
+            if wanted(f"memory/{name}/{library}")
+        ]
     return rows
+
+
+def _long_runs(runner: asyncio.Runner) -> dict[str, Run]:
+    success, failures, suspending = four()(loops.bare()), patient()(loops.flaky(period=20)), five()(loops.asuspends())
+    return {
+        "growth, four policies, success": loops.call(success),
+        "growth, four policies, failures among": loops.call(failures),
+        "growth, five policies, async": in_loop(runner, loops.acall(suspending)),
+    }
+
+
+def in_loop(runner: asyncio.Runner, loop: loops.AsyncLoop) -> Run:
+    async def main(calls: int) -> float:
+        return await loop(calls)
+
+    return lambda calls: runner.run(main(calls))

@@ -54,14 +54,14 @@ def number(value: float) -> str:
 
 
 def amount(row: Row) -> str:
-    return f"{row.value:,.0f} B" if row.unit == "B" else number(row.value)
+    return number(row.value) if row.unit == "x" else f"{row.value:,.0f} {row.unit}"
 
 
 def limit(row: Row) -> str:
     if row.limit is None:
         return ""
     sign = "≥" if row.at_least else "≤"
-    return f"{sign} {row.limit:,.0f} B" if row.unit == "B" else f"{sign} {row.limit:.2f}"
+    return f"{sign} {row.limit:.2f}" if row.unit == "x" else f"{sign} {row.limit:,.0f} {row.unit}"
 
 
 def verdict(row: Row) -> str:

@@ -15,7 +15,7 @@ from hypothesis.stateful import (
 from resilient.circuit_breaker.config import CircuitBreakerConfig
 from resilient.circuit_breaker.state import BreakerState, Probe, Refusal
 
-from .model import CLOSED, DISABLED, HALF_OPEN, Model
+from .model import CLOSED, DISABLED, HALF_OPEN, ISOLATED, Model
 
 SLOW = {"slow_call_duration": 1.0, "slow_call_rate_threshold": 0.5}
 CONSECUTIVE = [{"failure_threshold": 1}, {"failure_threshold": 3}, {"failure_threshold": 2, **SLOW}]
@@ -100,16 +100,20 @@ class Stories(RuleBasedStateMachine):
         self.machine.ignored(permit)
         self.model.ignored(twin)
 
-    @rule()
-    def reset(self):
+    @rule(seldom=st.integers(0, 5))
+    def reset(self, seldom):
+        if seldom:
+            return
         self.machine.reset(self.now)
         self.model.go(CLOSED)
         self.model.failures = self.model.successes = self.model.rounds = 0
 
-    @rule(by_hand=st.sampled_from(["isolate", "disable"]))
+    @rule(by_hand=st.sampled_from(["isolate", "disable", "", "", "", "", "", ""]))
     def set_by_hand(self, by_hand):
+        if not by_hand:
+            return
         getattr(self.machine, by_hand)()
-        self.model.go({"isolate": type(CLOSED).ISOLATED, "disable": DISABLED}[by_hand])
+        self.model.go({"isolate": ISOLATED, "disable": DISABLED}[by_hand])
 
     @rule()
     def look(self):

@@ -1,4 +1,6 @@
-"""Fixtures of this folder: frozen time."""
+"""Fixtures of this folder: frozen time, and silence."""
+
+import logging
 
 import freezegun
 import freezegun.api
@@ -11,3 +13,11 @@ def clock(monkeypatch):
     monkeypatch.setattr(freezegun.api, "call_stack_inspection_limit", 0)
     with freezegun.freeze_time("2026-03-01 12:00:00", real_asyncio=True) as frozen:
         yield frozen
+
+
+@pytest.fixture
+def silence():
+    """Let nothing be logged."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)

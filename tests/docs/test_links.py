@@ -6,6 +6,8 @@ import pytest
 
 from . import pages
 
+#: Written by `tox -e bench -- --markdown`; a tree that was never measured lacks it.
+GENERATED = {pages.DOCS / "explanation" / "speed.md"}
 LINKS = [(page, target) for page in pages.PAGES for target in pages.links(page)]
 
 
@@ -20,7 +22,7 @@ def test_link(page: Path, target: str) -> None:
     """A link names a file of the repository, and a heading in it if it has a fragment."""
     path, fragment = resolve(page, target)
 
-    assert path.exists()
+    assert path.exists() or path in GENERATED
     if fragment:
         assert fragment in pages.anchors(path)
 

@@ -20,12 +20,13 @@ def main() -> int:
     report = json.loads(result.stdout)["typeCompleteness"]
     exported = [symbol for symbol in report["symbols"] if symbol["isExported"]]
     unknown = [
-        symbol["name"]
+        symbol
         for symbol in exported
         if not (symbol["isTypeKnown"] or symbol["isTypeAmbiguous"] or symbol["name"] in ACCEPTED)
     ]
-    for name in unknown:
-        print(f"{name}: its type is not known")
+    for symbol in unknown:
+        reasons = [each["message"].replace("\n", " ") for each in symbol["diagnostics"]]
+        print(f"{symbol['name']}: {'; '.join(reasons) or 'because of another name in this list'}")
     print(f"{len(exported)} public names, {len(unknown)} of unknown type")
     return 1 if unknown or not exported else 0
 
