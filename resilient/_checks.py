@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeAlias
@@ -43,15 +44,19 @@ def count(option: str, value: Any, *, least: int = 1, none: str = "") -> Any:
     """A whole number of at least `least`; None passes where `none` says what it means."""
     if value is None and none:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= sys.maxsize:
         allowed = f" or None ({none})" if none else ""
-        raise bad(option, value, f"must be a whole number of at least {least}{allowed}")
+        raise bad(option, value, f"must be a whole number of at least {least} (and at most {sys.maxsize}){allowed}")
     return value
 
 
 def number(option: str, value: Any, *, least: float) -> float:
     """A finite float of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < least:
+    try:
+        fine = not isinstance(value, bool) and isinstance(value, (int, float)) and least <= float(value) < math.inf
+    except OverflowError:
+        fine = False
+    if not fine:
         raise bad(option, value, f"must be a finite number of at least {least:g}")
     return float(value)
 

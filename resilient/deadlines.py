@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from types import TracebackType
 
 from resilient._checks import Seconds, seconds
@@ -18,6 +18,19 @@ class OwnedDue(float):
     __slots__ = ()
 
 
+class _BlockDue(float):
+    """A deadline set by a block, with what it replaced; there, and not in the `deadline`, which threads may share."""
+
+    __slots__ = ("outer",)
+    outer: float | None
+
+
+class _OwnedBlockDue(_BlockDue, OwnedDue):
+    """The same where a timeout around the block ends first."""
+
+    __slots__ = ()
+
+
 class deadline:
     """Give all guarded calls inside the block at most this long, in seconds or as a timedelta, together.
 
@@ -29,20 +42,23 @@ class deadline:
             charge(order)
     """
 
-    __slots__ = ("_tokens", "seconds")
+    __slots__ = ("seconds",)
 
     def __init__(self, limit: Seconds, /) -> None:
         self.seconds = seconds("deadline", limit)
-        self._tokens: list[Token[float | None]] = []
 
     def __enter__(self) -> deadline:
-        due = CLOCK.monotonic() + self.seconds
-        outer = DUE.get()
-        self._tokens.append(DUE.set(due if outer is None else min(due, outer)))
+        outer, due = DUE.get(), CLOCK.monotonic() + self.seconds
+        if outer is not None and outer <= due:
+            block = _OwnedBlockDue(outer) if isinstance(outer, OwnedDue) else _BlockDue(outer)
+        else:
+            block = _BlockDue(due)
+        block.outer = outer
+        DUE.set(block)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        DUE.reset(self._tokens.pop())
+        DUE.set(getattr(DUE.get(), "outer", None))
 
     def __repr__(self) -> str:
         return f"deadline({self.seconds:g})"

@@ -42,12 +42,10 @@ class RejectedError(ResilienceError):
     what = "rejected the call"
 
     def __init__(self, name: str, retry_after: float | None = None) -> None:
-        # Not super().__init__(): BaseException.__new__ has set `args`, and a rejection is to be cheap.
+        # Not super().__init__(): the same for a third of the price, and a rejection is to be cheap.
+        self.args = (name, retry_after)
         self.name = name
         self.retry_after = retry_after
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.name, self.retry_after)
 
     def __str__(self) -> str:
         hint = "" if self.retry_after is None else f"; retry after {self.retry_after:.3g} s"

@@ -144,12 +144,10 @@ class Bulkhead(BlockPolicy):
 
     def _line_up(self, places: Places, ticket: Ticket) -> float | None:
         """Get in line, or be turned away at once; returns how long to wait."""
-        if places.closed:
-            raise self._refusal(BulkheadClosedError, "closed")
         longest = self.config.max_wait
         limit = remaining_time() if longest is None else clip(longest)
         if not places.enqueue(ticket, 0 if limit is not None and limit <= 0 else self.config.max_queue):
-            raise self._refusal(BulkheadFullError, "full")
+            raise self._refusal(*((BulkheadClosedError, "closed") if places.closed else (BulkheadFullError, "full")))
         return limit
 
     def _admitted(self, places: Places, ticket: Ticket) -> None:

@@ -61,6 +61,8 @@ class Places:
     def enqueue(self, ticket: Ticket, limit: int | None) -> bool:
         """Get in line; False when the line is full. The caller looks again afterwards with `hand_on`."""
         with self.lock:
+            if self.closed:
+                return False
             if limit is not None and len(self.queue) >= limit and (self.free <= 0 or self.queue):
                 return False
             self.queue[ticket] = None

@@ -25,7 +25,8 @@ class CircuitMetrics(NamedTuple):
     """The numbers of a circuit breaker.
 
     `success_count` and `failure_count` are totals since creation or `reset()`; the rates are of the window, without
-    one of the totals. `retry_after` is seconds until the next probe, None unless open.
+    one of the totals. `consecutive_failures` is kept where they can open the circuit. `retry_after` is seconds until
+    the next probe, None unless open.
     """
 
     state: CircuitState

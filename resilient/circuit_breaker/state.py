@@ -88,10 +88,21 @@ class Transition(NamedTuple):
 class BreakerState:
     """The machine. Not safe for concurrent use: the policy holds its lock around every method."""
 
-    __slots__ = ("_rate", "_slow", "base_calls", "base_failures", "config", "epoch", "rounds", "transitions")
+    __slots__ = (
+        "_by_streak",
+        "_rate",
+        "_slow",
+        "base_calls",
+        "base_failures",
+        "config",
+        "epoch",
+        "rounds",
+        "transitions",
+    )
 
     def __init__(self, config: CircuitBreakerConfig, now: float) -> None:
         self.config = config
+        self._by_streak = config.rule == "consecutive failures"
         self.transitions: list[Transition] = []
         self.base_calls = self.base_failures = 0
         self.rounds = 0  # half-open verdicts against the service since it was last closed
@@ -127,7 +138,8 @@ class BreakerState:
         elif permit is self.epoch and permit.state is CircuitState.CLOSED:
             permit.calls += 1
             permit.failures += 1
-            permit.consecutive += 1
+            if self._by_streak:  # other rules do not hear of every success, which would have to end the streak
+                permit.consecutive += 1
             self._note(permit, now, failed=True, slow=slow, draw=draw)
 
     def ignored(self, permit: Epoch | Probe) -> None:
@@ -159,6 +171,7 @@ class BreakerState:
     def reconfigure(self, config: CircuitBreakerConfig, now: float) -> None:
         """Go on under another configuration; a window of the same kind keeps its calls."""
         old, self.config = self.epoch, config
+        self._by_streak = config.rule == "consecutive failures"
         if old.state is not CircuitState.CLOSED:
             self.forget_probes()  # a round of another size has to begin anew
             return
@@ -169,7 +182,7 @@ class BreakerState:
         elif old.window is not None or config.windowed:
             # Not the old epoch with another window: calls under way may be about to count in the old one.
             self._enter(self._closed(now), "")
-            self.epoch.consecutive = old.consecutive
+            self.epoch.consecutive = old.consecutive if self._by_streak else 0
             self.epoch.watch = True
 
     def forget_probes(self) -> None:
@@ -268,8 +281,7 @@ class BreakerState:
             self._open(now, reason, draw)
             return
         pending = tally.failures or tally.slow
-        by_streak = config.rule == "consecutive failures" and epoch.consecutive > 0
-        epoch.watch = by_streak or bool(pending and tally.calls < config.minimum)
+        epoch.watch = epoch.consecutive > 0 or bool(pending and tally.calls < config.minimum)
 
     def _verdict(self, tally: Tally, consecutive: int) -> str:
         """Why the circuit must open, or an empty string."""

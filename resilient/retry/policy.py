@@ -51,7 +51,9 @@ class RetryPolicy(Policy):
         self.handles = check.matcher(config.on)
         self.gives_up = check.matcher(config.give_up_on)
         #: What to retry, where that is simply a matter of type.
-        self.types = config.on if isinstance(config.on, (type, tuple)) and config.give_up_on == () else None
+        self.types: type[BaseException] | tuple[type[BaseException], ...] | None = (
+            config.on if isinstance(config.on, (type, tuple)) and config.give_up_on == () else None
+        )
         self.max_attempts = config.max_attempts
         self.on_retry = config.on_retry
         #: Whether anything but the number of attempts can end the retries.

@@ -42,19 +42,18 @@ def test_copies(error, retryable, way):
     """A copy is a new object of the same class, with the same text and the same data."""
     clone = way(error)
     assert clone is not error
-    assert (type(clone), str(clone), clone.args) == (type(error), str(error), error.args) or way is copy.copy
+    assert (type(clone), str(clone)) == (type(error), str(error))
     for name in ("name", "retry_after", "limit", "detail", "attempts", "result"):
         assert getattr(clone, name, None) == getattr(error, name, None)
     assert list(map(repr, getattr(clone, "errors", ()))) == list(map(repr, getattr(error, "errors", ())))
     assert clone.is_retryable() is retryable
 
 
-@every_error
-def test_worker_is_not_pickled(error, retryable):
-    """What an error carries for policies further out stays in the process."""
-    error = copy.copy(error)
+def test_worker_is_not_pickled():
+    """The still running worker that a timeout's error carries for policies further out stays in the process."""
+    error = errors.CallTimeoutError("n", 2.0)
     error._worker = lambda: None
-    assert getattr(pickle.loads(pickle.dumps(error)), "_worker", None) is None  # noqa: S301
+    assert pickle.loads(pickle.dumps(error))._worker is None  # noqa: S301
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_after_fork():
     """In a forked child the hub's lock is free, whoever held it."""
     HUB._lock.acquire()
     HUB.after_fork()
-    worker = threading.Thread(target=lambda: registry.subscribe(print)(), daemon=True)
+    worker = threading.Thread(target=collect, daemon=True)
     worker.start()
     worker.join(5)
     assert not worker.is_alive()
