@@ -38,6 +38,8 @@ class RejectedError(ResilienceError):
     `name` is the policy's; `retry_after` the seconds until a call may be let through, None when nobody can know.
     """
 
+    # Slots spare a rejection the dictionary.
+    __slots__ = ("name", "retry_after")
     retryable = True
     what = "rejected the call"
 

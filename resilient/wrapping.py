@@ -125,16 +125,24 @@ def _resumed_seam(fn: Callable[..., Any], first: Coroutine[Any, Any, Any]) -> La
 
 
 class Site(NamedTuple):
-    """Where a layer stands: the function at the end of its chain, and the policies around it, outermost first."""
+    """Where a layer stands: the function at the end of its chain, and the policies around it, outermost first.
+
+    direct: there is nothing but a plain seam between the layer and the function.
+    """
 
     fn: Any
     outer: tuple[Policy, ...]
+    direct: bool = False
 
 
-def chain(call: Layer, kind: Kind, policies: tuple[Policy, ...], fn: Any) -> Layer:
-    """Put the policies' layers around `call`, which calls `fn`; the first policy is the outermost."""
+def chain(call: Layer, kind: Kind, policies: tuple[Policy, ...], fn: Any, direct: bool = False) -> Layer:
+    """Put the policies' layers around `call`, which calls `fn`; the first policy is the outermost.
+
+    direct: `call` does nothing but call `fn`, so the innermost layer may do so itself.
+    """
     for index in range(len(policies) - 1, -1, -1):
-        call = getattr(policies[index], kind.value)(call, Site(fn, policies[:index]))
+        innermost = direct and index == len(policies) - 1
+        call = getattr(policies[index], kind.value)(call, Site(fn, policies[:index], innermost))
     return call
 
 
@@ -186,7 +194,7 @@ class Guarded(wrapt.FunctionWrapper):  # type: ignore[type-arg]
         """Build the chain anew and swap it in."""
         kind, fn, policies = self._self_kind, self.__wrapped__, self._self_policies
         if kind is not None:
-            entry = as_entry(chain(_seam(fn), kind, policies, fn))
+            entry = as_entry(chain(_seam(fn), kind, policies, fn, direct=True))
         elif self._self_failed:
             entry = as_entry(chain(_late_seam(fn, partial(_settle, weakref.ref(self))), Kind.SYNC, policies, fn))
         else:

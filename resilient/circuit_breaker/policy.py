@@ -206,9 +206,9 @@ class CircuitBreaker(BlockPolicy):
         """A permit, or the error to raise: raising it here would put another frame into every rejection."""
         epoch = self._machine.epoch
         now = CLOCK.monotonic()
+        retry_after: float | None = epoch.until - now
         if epoch.state is _OPEN and now < epoch.until:  # the common refusal takes no lock
-            reason: str = "open"
-            retry_after: float | None = epoch.until - now
+            reason = "open"
         else:
             with self._lock:
                 permit = self._machine.admit(now)
@@ -219,7 +219,11 @@ class CircuitBreaker(BlockPolicy):
         self._rejected += 1
         if CallRejected in HUB.by_type:
             HUB.publish(CallRejected(self.name, self.kind, reason, retry_after))
-        return CircuitOpenError(self._name or self.name, retry_after)
+        # What CircuitOpenError(name, retry_after) does, without the frame of its __init__.
+        name = self._name or self.name
+        error = CircuitOpenError.__new__(CircuitOpenError, name, retry_after)
+        error.name, error.retry_after = name, retry_after
+        return error
 
     def _succeeded(self, permit: Epoch | Probe, now: float, slow: bool) -> None:
         with self._lock:

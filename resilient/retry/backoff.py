@@ -43,7 +43,7 @@ def linear(attempt: int, base: float, multiplier: float, cap: float) -> float:
 def fibonacci(attempt: int, base: float, multiplier: float, cap: float) -> float:
     """`base * (1, 1, 2, 3, 5, …)`, at most `cap`, for any attempt number."""
     before, now = 0, 1
-    for _ in range(min(attempt, 1500) - 1):  # F(1476) is the last to fit a float
+    for _ in range(min(attempt, 1476) - 1):  # F(1476) is the last to fit a float
         before, now = now, before + now
         if base * now >= cap:
             return cap

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from resilient._registry import registry
 from resilient.clock import CLOCK
+from resilient.events import HUB, RetrySucceeded
 from resilient.policy import warn_if_loop_blocked
 from resilient.retry.state import EXHAUSTED, Run
 
@@ -95,7 +96,8 @@ class Loop:
             self._delay = self._run.failed(None, attempt.result)
         else:
             policy.tally.succeeded += 1
-            self._run.succeeded()
+            if RetrySucceeded in HUB.by_type:
+                self._run.succeeded()
         return self._delay is not None
 
 

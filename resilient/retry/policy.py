@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from resilient import _checks as check
 from resilient.clock import CLOCK
 from resilient.errors import is_retryable
+from resilient.events import HUB, RetrySucceeded
 from resilient.generators import Layer, arelay, relay
 from resilient.policy import Policy, warn_if_loop_blocked
 from resilient.retry import backoff as wait
@@ -74,6 +76,8 @@ class RetryPolicy(Policy):
 
     def sync_layer(self, call: Layer, site: Site) -> Layer:
         """Call until it succeeds or is given up."""
+        if site.direct:
+            return self._direct_layer(site.fn)
         tally, timed, budget, poor = self.tally, self.timed, self.config.budget, self.config.retry_on_result
 
         def retry(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -93,7 +97,45 @@ class RetryPolicy(Policy):
                 else:
                     if poor is None or not poor(result):
                         tally.succeeded += 1
-                        if run is not None:
+                        if run is not None and RetrySucceeded in HUB.by_type:
+                            run.succeeded()
+                        return result
+                    if run is None:
+                        run = Run(self, entered)
+                    delay = run.failed(None, result)
+                    result = None
+                if delay:  # out here, where the exception is forgotten; and sleep(0) would cost a system call
+                    warn_if_loop_blocked(f"retry {self.name} sleeps")
+                    CLOCK.sleep(delay)
+
+        return retry
+
+    def _direct_layer(self, fn: Callable[..., Any]) -> Layer:
+        """`sync_layer` to the letter, but that it calls the function itself.
+
+        The frame of the seam between them would be the dearest part of a failed attempt: with every exception that
+        passes, it becomes a frame object and a line of the traceback.
+        """
+        tally, timed, budget, poor = self.tally, self.timed, self.config.budget, self.config.retry_on_result
+
+        def retry(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if budget is not None:
+                budget.calls += 1
+            entered = EXHAUSTED.latest
+            run = Run(self, entered) if timed else None
+            while True:
+                try:
+                    result = fn(*args, **kwargs)
+                except Exception as error:
+                    if run is None:
+                        run = Run(self, entered)
+                    delay = run.failed(error)
+                    if delay is None:
+                        raise
+                else:
+                    if poor is None or not poor(result):
+                        tally.succeeded += 1
+                        if run is not None and RetrySucceeded in HUB.by_type:
                             run.succeeded()
                         return result
                     if run is None:
@@ -127,7 +169,7 @@ class RetryPolicy(Policy):
                 else:
                     if poor is None or not poor(result):
                         tally.succeeded += 1
-                        if run is not None:
+                        if run is not None and RetrySucceeded in HUB.by_type:
                             run.succeeded()
                         return result
                     if run is None:
@@ -142,12 +184,12 @@ class RetryPolicy(Policy):
     def generator_layer(self, call: Layer, site: Site) -> Layer:
         """Start the stream again until it has delivered its first item."""
         self._refuse_results()
-        return relay(lambda opening: self.sync_layer(opening, site), call)
+        return relay(lambda opening: self.sync_layer(opening, Site(site.fn, site.outer)), call)
 
     def async_generator_layer(self, call: Layer, site: Site) -> Layer:
         """Start the stream again until it has delivered its first item."""
         self._refuse_results()
-        return arelay(lambda opening: self.async_layer(opening, site), call)
+        return arelay(lambda opening: self.async_layer(opening, Site(site.fn, site.outer)), call)
 
     def longest_delay(self, attempt: int) -> float:
         """The longest computed wait after failed attempt number `attempt`, in seconds."""

@@ -41,16 +41,18 @@ EXHAUSTED = Exhausted()
 class Run:
     """One call that has failed at least once: counts its attempts and decides what comes next."""
 
-    __slots__ = ("attempt", "entered", "last", "left", "policy", "previous", "started")
+    # Defaults of the class, not slots: a run is made for each call that fails, and few of these are ever set.
+    attempt = 0
+    previous = 0.0
+    last = False
+    left: float | None = None
+    started = 0.0
 
     def __init__(self, policy: RetryPolicy, entered: int) -> None:
         self.policy = policy
         self.entered = entered
-        self.attempt = 0
-        self.previous = 0.0
-        self.last = False
-        self.left: float | None = None
-        self.started = CLOCK.monotonic() if policy.timed else 0.0
+        if policy.timed:
+            self.started = CLOCK.monotonic()
 
     def failed(self, error: Exception | None, result: object = None) -> float | None:
         """Seconds until the next attempt; None when there is none, and the error goes to the caller.
@@ -116,7 +118,7 @@ class Run:
 
     def succeeded(self) -> None:
         """Tell that the call succeeded after all."""
-        if self.attempt and RetrySucceeded in HUB.by_type:
+        if self.attempt:
             HUB.publish(RetrySucceeded(self.policy.name, self.attempt + 1))
 
     def _refused(self, delay: float, state: Any) -> str:

@@ -27,7 +27,7 @@ def seconds(module: str, elsewhere: str) -> float:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     environment["PYTHONPATH"] = str(ROOT)
     command = [sys.executable, "-s", "-c", CHILD.format(module)]
-    done = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=True)  # noqa: S603
+    done = subprocess.run(command, cwd=elsewhere, env=environment, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
     return float(done.stdout)
 
 

@@ -34,7 +34,7 @@ class Source:
 
 @pytest.mark.parametrize("face", ["sync", "async"])
 def test_another_clock(face):
-    """Inside `use` every policy, also one made before, reads and sleeps by the other time; afterwards by the old one."""
+    """Inside `use` every policy, also one made before, reads and sleeps by the other time."""
     source, policy = Source(), retry(base_delay=30, max_attempts=3, multiplier=1, jitter=False)
 
     async def afail():

@@ -12,7 +12,7 @@ from resilient.events import Event, FallbackServed
 from .helpers import WAIT, fail, in_threads, run
 
 pytestmark = pytest.mark.usefixtures("silence")
-THREADS, CALLS = 8, 800
+THREADS, CALLS = 8, 600
 
 
 def traffic(call):

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 import tenacity
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from resilient import ConfigurationError
@@ -29,6 +29,7 @@ def test_curves(curve, expected):
     assert [curve(attempt, 1.0, 3.0, 50.0) for attempt in range(1, 7)] == expected
 
 
+@example(curve=wait.fibonacci, attempt=1476, base=1e-308, multiplier=1.0, cap=2.0)
 @given(curve=CURVES, attempt=st.integers(1, 10**6), base=SECONDS, multiplier=st.floats(1, 1e9), cap=SECONDS)
 def test_no_attempt_number_breaks_a_curve(curve, attempt, base, multiplier, cap):
     """Every curve is finite, not negative, within the cap, and never falls, for any attempt number."""
