@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeAlias
@@ -29,9 +30,9 @@ def seconds(option: str, value: Any, *, positive: bool = False) -> float:
         number = float(value)
     except OverflowError:
         number = math.inf
-    if not math.isfinite(number) or number < 0 or (positive and number == 0):
+    if not 0 <= number <= threading.TIMEOUT_MAX or (positive and number == 0):
         bound = "greater than 0" if positive else "0 or more"
-        raise bad(option, value, f"must be a finite number of seconds, {bound}")
+        raise bad(option, value, f"must be seconds, {bound} and at most {threading.TIMEOUT_MAX:.0f}")
     return number
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeAlias
@@ -162,6 +163,6 @@ def asked_delay(value: Any) -> float | None:
     """An error's `retry_after` in seconds, where it is a finite positive number or timedelta."""
     if isinstance(value, timedelta):
         value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         return None
-    return float(value) if 0 < value < math.inf else None
+    return float(min(value, threading.TIMEOUT_MAX))  # beyond that no sleep goes

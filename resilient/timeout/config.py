@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 
 from resilient import _checks as check
@@ -20,8 +19,6 @@ class TimeoutConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "limit", check.seconds("limit", self.limit))
-        if self.limit > threading.TIMEOUT_MAX:
-            raise check.bad("limit", self.limit, f"must be at most {threading.TIMEOUT_MAX:.0f} s")
         if self.method not in METHODS:
             raise check.bad("method", self.method, f"must be one of {', '.join(METHODS)}")
         check.count("max_abandoned", self.max_abandoned, least=0)

@@ -63,25 +63,30 @@ class Timeout(BlockPolicy):
             limit, due, clipped = self._limits()
             if self._abandoned and self._abandoned >= self.config.max_abandoned:
                 raise self._expired(limit, f"{self._abandoned} earlier calls have not ended yet; not called")
-            worker = hire()
-            worker.begin(call, args, kwargs, due)
+            worker = None
             try:
+                worker = hire()
+                worker.begin(call, args, kwargs, due)
                 in_time = worker.finished.acquire(True, limit)
+                abandoned = None if in_time else worker.abandon()
             except BaseException:  # Ctrl-C while waiting
-                self._abandon(worker, site.outer)
+                if worker is not None:
+                    self._count(worker.dismiss(), site.outer)
                 raise
-            if not in_time:
-                abandoned = self._abandon(worker, site.outer)
-                if abandoned is not None:
-                    error = self._expired(limit, due=clipped)
-                    error._worker = abandoned, list(site.outer)
+            if abandoned is not None:
+                self._count(abandoned, site.outer)
+                error = self._expired(limit, due=clipped)
+                error._worker = abandoned, list(site.outer)
+                try:
                     raise error
+                finally:
+                    del error  # or the frame would keep it, and it the frame
             try:
                 return worker.collect()
-            except CallTimeoutError as error:
-                if error._due != due or clipped:
+            except CallTimeoutError as inner:
+                if inner._due != due or clipped:
                     raise
-                raise self._expired(limit) from error
+                raise self._expired(limit) from inner
 
         return timeout
 
@@ -96,20 +101,17 @@ class Timeout(BlockPolicy):
             raise self._expired(max(0.0, limit), due=clipped)
         return limit, due, clipped
 
-    def _abandon(self, worker: Worker, outer: tuple[Policy, ...]) -> AbandonedCall | None:
-        """Stop waiting for the call; None when it has ended at the last moment."""
-        abandoned = worker.abandon()
-        if abandoned is not None:
-            with self._lock:
-                self._abandoned += 1
-            abandoned.when_done(self._one_ended)
-            for policy in outer:
-                policy.keep_until_done(abandoned)
-        return abandoned
+    def _count(self, abandoned: AbandonedCall | None, outer: tuple[Policy, ...]) -> None:
+        """Account for a call that goes on without its caller."""
+        if abandoned is None:
+            return
+        self._abandoned += 1
+        abandoned.when_done(self._one_ended)
+        for policy in outer:
+            policy.keep_until_done(abandoned)
 
     def _one_ended(self) -> None:
-        with self._lock:
-            self._abandoned -= 1
+        self._abandoned -= 1
 
     def _cooperative_layer(self, call: Layer) -> Layer:
         def timeout(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -139,11 +141,14 @@ class Timeout(BlockPolicy):
                 raise RuntimeError(f"{self.name}: timeout(method='signal') works in the main thread only")
             alarm = Alarm(limit)
             try:
-                with alarm:
-                    return call(args, kwargs)
+                alarm.start()
+                return call(args, kwargs)
             except AlarmRang as rang:
                 if rang.alarm is not alarm:
                     raise
+            finally:
+                alarm.armed = False  # here, before any call at which it could still ring
+                alarm.stop()
             raise self._expired(limit, due=clipped)
 
         return timeout
@@ -259,8 +264,7 @@ class Timeout(BlockPolicy):
     def _expired(self, limit: float, detail: str = "", due: float | None = None) -> CallTimeoutError:
         """Count and tell a call that has not ended in time; returns the error to raise."""
         if not isinstance(due, OwnedDue):
-            with self._lock:
-                self._timed_out += 1
+            self._timed_out += 1
             if HUB.wants(CallTimedOut):
                 HUB.publish(CallTimedOut(self.name, limit, self._abandoned))
         error = CallTimeoutError(self.name, limit, detail)

@@ -84,33 +84,36 @@ class AlarmRang(BaseException):
 
 
 class Alarm:
-    """SIGALRM for a block, put back as it was afterwards, also when another alarm is under way around it."""
+    """SIGALRM for one call, put back as it was afterwards, also when another alarm is under way around it."""
 
-    __slots__ = ("_handler", "_outer", "_set_at", "armed", "limit")
+    __slots__ = ("_handler", "_interval", "_outer", "_set_at", "armed", "limit")
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
         self.armed = False
+        self._handler: Any = None
 
-    def __enter__(self) -> None:
+    def start(self) -> None:
+        """Let it ring after the limit, unless the alarm around it rings first."""
         self._set_at = CLOCK.monotonic()
-        self._outer, _ = signal.getitimer(signal.ITIMER_REAL)
+        self._outer, self._interval = signal.getitimer(signal.ITIMER_REAL)
         if self._outer and self._outer <= self.limit:
-            return  # the outer alarm rings first
-        self._handler = signal.signal(signal.SIGALRM, self._ring)
+            return
         self.armed = True
+        self._handler = signal.signal(signal.SIGALRM, self._ring)
         signal.setitimer(signal.ITIMER_REAL, self.limit)
 
-    def __exit__(self, *_: object) -> None:
-        if not self.armed:
+    def stop(self) -> None:
+        """Put back what was there before."""
+        if self._handler is None:
             return
-        self.armed = False
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self._handler)
         if self._outer:
             left = self._outer - (CLOCK.monotonic() - self._set_at)
-            signal.setitimer(signal.ITIMER_REAL, max(left, 1e-6))
+            signal.setitimer(signal.ITIMER_REAL, max(left, 1e-6), self._interval)
 
     def _ring(self, number: int, frame: FrameType | None) -> None:
         if self.armed:
+            self.armed = False
             raise AlarmRang(self)

@@ -26,7 +26,7 @@ class AbandonedCall:
     __slots__ = ("_listeners", "_lock", "done")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._listeners: list[Callable[[], object]] = []
         self.done = False
 
@@ -50,7 +50,7 @@ class AbandonedCall:
 class Worker:
     """A daemon thread that makes one call at a time."""
 
-    __slots__ = ("_claim", "_error", "_result", "_task", "_wanted", "abandoned", "finished")
+    __slots__ = ("_claim", "_dismissed", "_error", "_result", "_task", "_wanted", "abandoned", "finished")
 
     def __init__(self) -> None:
         # Locks as gates: the cheapest way to hand something over between two threads.
@@ -63,6 +63,7 @@ class Worker:
         self._task: tuple[Context, float, Layer, tuple[Any, ...], dict[str, Any]] | None = None
         self._result: Any = None
         self._error: BaseException | None = None
+        self._dismissed = False
         self.abandoned: AbandonedCall | None = None
         threading.Thread(target=self._work, name="resilient-timeout", daemon=True).start()
 
@@ -72,15 +73,30 @@ class Worker:
         self._wanted.release()
 
     def abandon(self) -> AbandonedCall | None:
-        """Stop waiting for the call; None when it has just ended after all."""
-        self.abandoned = AbandonedCall()
+        """Stop waiting for the call; None when it has just ended after all, and is to be collected."""
+        # A local name: the worker takes its own away as soon as the call has ended.
+        abandoned = self.abandoned = AbandonedCall()
         try:
             self._claim.pop()
         except IndexError:
             self.abandoned = None
             self.finished.acquire()
             return None
-        return self.abandoned
+        return abandoned
+
+    def dismiss(self) -> AbandonedCall | None:
+        """Stop waiting, at whatever moment the caller was interrupted; None when the call has ended.
+
+        The worker is not used again, as nobody can know how far the caller had come with it.
+        """
+        abandoned = self.abandoned = self.abandoned or AbandonedCall()
+        self._dismissed = True
+        try:
+            self._claim.pop()
+        except IndexError:
+            self._wanted.release()
+            return None
+        return abandoned
 
     def collect(self) -> Any:
         """The outcome of the finished call; the worker is free again."""
@@ -96,10 +112,10 @@ class Worker:
             del error  # the traceback has this frame, and the frame would have the error
 
     def _work(self) -> None:
-        while self._wanted.acquire(timeout=IDLE_SECONDS) or not self._retire():
+        while self._wanted.acquire(timeout=IDLE_SECONDS) or self._is_wanted():
             task, self._task = self._task, None
             if task is None:
-                continue
+                return  # dismissed
             context, due, call, args, kwargs = task
             try:
                 self._result = context.run(_call_until, due, call, args, kwargs)
@@ -109,26 +125,30 @@ class Worker:
             try:
                 self._claim.pop()
             except IndexError:
-                self._finish_abandoned()
+                if not self._finish_abandoned():
+                    return
             else:
                 self.finished.release()
 
-    def _retire(self) -> bool:
-        """Leave, unless a caller has just taken this worker: then the call is on its way."""
+    def _is_wanted(self) -> bool:
+        """Whether a call is on its way to this worker after all that time; otherwise it leaves."""
         try:
             _idle.remove(self)
         except ValueError:
-            self._wanted.acquire()
-            return False
-        return True
+            # Somebody has just taken it. If nothing comes of that, they were interrupted right then.
+            return self._wanted.acquire(timeout=IDLE_SECONDS)
+        return False
 
-    def _finish_abandoned(self) -> None:
+    def _finish_abandoned(self) -> bool:
+        """Drop the late answer, and tell those who wait for the end; whether to go on working."""
         ended, self.abandoned = self.abandoned, None
         self._result = self._error = None
-        self._claim.append(None)
-        _idle.append(self)
+        if not self._dismissed:
+            self._claim.append(None)
+            _idle.append(self)
         if ended is not None:
             ended.end()
+        return not self._dismissed
 
 
 def _call_until(due: float, call: Layer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

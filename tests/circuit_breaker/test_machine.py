@@ -15,7 +15,7 @@ from hypothesis.stateful import (
 from resilient.circuit_breaker.config import CircuitBreakerConfig
 from resilient.circuit_breaker.state import BreakerState, Probe, Refusal
 
-from .model import CLOSED, DISABLED, HALF_OPEN, ISOLATED, Model
+from .model import CLOSED, DISABLED, HALF_OPEN, ISOLATED, OPEN, Model
 
 SLOW = {"slow_call_duration": 1.0, "slow_call_rate_threshold": 0.5}
 CONSECUTIVE = [{"failure_threshold": 1}, {"failure_threshold": 3}, {"failure_threshold": 2, **SLOW}]
@@ -83,6 +83,18 @@ class Stories(RuleBasedStateMachine):
             self.machine.failure(permit, self.now, slow, draw)
         else:
             self.succeed(permit, slow)
+
+    @precondition(lambda self: self.machine.epoch.state is CLOSED)
+    @rule()
+    def outage(self):
+        """Fail until the circuit opens and wait its period out, or few stories would come as far as the probes."""
+        for _ in range(12):
+            if self.machine.epoch.state is CLOSED:
+                self.machine.failure(self.machine.epoch, self.now)
+                self.model.ended(self.model.admit(self.now), self.now, failed=True, slow=False, draw=0.5)
+        if self.machine.epoch.state is OPEN:
+            self.now = max(self.now, self.machine.epoch.until)
+            self.admit()
 
     def succeed(self, permit, slow):
         """Count a success as the layers do: without a report, unless something is pending."""
@@ -161,4 +173,4 @@ class TimeStories(Stories):
 @pytest.mark.parametrize("stories", [Stories, CountStories, TimeStories], ids=["consecutive", "count", "time"])
 def test_machine(stories):
     """Whatever calls do, the machine has the states, totals, rates, places and transitions of the model."""
-    run_state_machine_as_test(stories, settings=settings(max_examples=70, stateful_step_count=40))
+    run_state_machine_as_test(stories, settings=settings(max_examples=120, stateful_step_count=40))

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from resilient import bulkhead, circuit_breaker, degrade, registry, retry, timeout
-from resilient.policy import Composable, Policy, plain, warn_if_loop_blocked
+from resilient.policy import BlockPolicy, Composable, Policy, plain, warn_if_loop_blocked
 from resilient.wrapping import Kind, describe, kind_of
 
 from .helpers import afail, fail, outcome, run
@@ -129,6 +129,13 @@ def test_what_a_policy_must_bring():
         bare.get_metrics()
     with pytest.raises(NotImplementedError):
         Composable().parts  # noqa: B018 - asking is the point
+    block = BlockPolicy(None, "block")
+    with pytest.raises(NotImplementedError), block:
+        pass
+    with pytest.raises(NotImplementedError):
+        run(block.aenter())
+    with pytest.raises(NotImplementedError):
+        block.leave(None, None)
     bare.kind = "bare"
     for missing in (bare.generator_layer, bare.async_generator_layer):
         with pytest.raises(TypeError, match="@bare cannot guard"):

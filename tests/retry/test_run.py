@@ -281,6 +281,26 @@ def test_loop_disabled():
         blocks(retry(base_delay=0), "sync", Flaky())
 
 
+def test_loop_is_an_iterator():
+    """A loop that was begun by hand can be gone on with, and does not begin anew."""
+    loop = iter(retry(base_delay=0).attempts())
+    with next(loop):
+        raise ConnectionError
+    numbers = []
+    for one in loop:
+        with one:
+            numbers.append(one.number)
+    assert numbers == [2]
+
+    async def main():
+        aloop = aiter(retry(base_delay=0).attempts())
+        with await anext(aloop):
+            raise ConnectionError
+        return [one.number async for one in aloop if not one.__exit__(None, None, None)]
+
+    assert asyncio.run(main()) == [2]
+
+
 def test_attempt_repr():
     """An attempt shows its number."""
     for one in retry().attempts():
