@@ -15,6 +15,10 @@ Seconds: TypeAlias = "float | timedelta"
 ErrorFilter: TypeAlias = "type[BaseException] | tuple[type[BaseException], ...] | Callable[[Any], object]"
 
 
+#: The longest wait in seconds that the interpreter's locks and sleeps take.
+LONGEST = threading.TIMEOUT_MAX
+
+
 def bad(option: str, value: object, remedy: str) -> ConfigurationError:
     """The error for an option with an impossible value."""
     return ConfigurationError(f"{option}={value!r}: {remedy}")
@@ -30,9 +34,9 @@ def seconds(option: str, value: Any, *, positive: bool = False) -> float:
         number = float(value)
     except OverflowError:
         number = math.inf
-    if not 0 <= number <= threading.TIMEOUT_MAX or (positive and number == 0):
+    if not 0 <= number <= LONGEST or (positive and number == 0):
         bound = "greater than 0" if positive else "0 or more"
-        raise bad(option, value, f"must be seconds, {bound} and at most {threading.TIMEOUT_MAX:.0f}")
+        raise bad(option, value, f"must be seconds, {bound} and at most {LONGEST:.0f}")
     return number
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -38,13 +38,15 @@ class Registered(Protocol):
 
     def describe(self) -> dict[str, Any]: ...
     def reconfigure(self, changes: dict[str, Any]) -> None: ...
+    def apply(self, config: Any) -> None: ...
     def after_fork(self) -> None: ...
 
 
 class Recompilable(Protocol):
     """What the registry needs of a guarded function."""
 
-    def recompile(self) -> None: ...
+    def compiled(self) -> Callable[..., Any]: ...
+    def install(self, entry: Callable[..., Any]) -> None: ...
 
 
 P = TypeVar("P")
@@ -56,10 +58,11 @@ class Shelf(Mapping[str, P], Generic[P]):
     Explicitly named ones stay; automatically named ones are here as long as a function uses them.
     """
 
-    __slots__ = ("_automatic", "_named", "kind")
+    __slots__ = ("_automatic", "_lock", "_named", "kind")
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, lock: threading.RLock) -> None:
         self.kind = kind
+        self._lock = lock
         self._named: dict[str, P] = {}
         self._automatic: weakref.WeakValueDictionary[str, P] = weakref.WeakValueDictionary()
 
@@ -72,11 +75,24 @@ class Shelf(Mapping[str, P], Generic[P]):
             raise KeyError(f"no {self.kind} is named {name!r}; known: {known}")
         return found
 
+    def pairs(self) -> dict[str, P]:
+        """What is here now: a copy, whatever other threads decorate meanwhile."""
+        with self._lock:
+            return {**dict(self._automatic.items()), **self._named}
+
     def __iter__(self) -> Iterator[str]:
-        return iter(list(dict.fromkeys([*self._named, *list(self._automatic.keys())])))
+        return iter(self.pairs())
 
     def __len__(self) -> int:
-        return len(list(iter(self)))
+        return len(self.pairs())
+
+    def items(self) -> ItemsView[str, P]:
+        """Names and policies, as they are now."""
+        return self.pairs().items()
+
+    def values(self) -> ValuesView[P]:
+        """Policies, as they are now."""
+        return self.pairs().values()
 
     def __repr__(self) -> str:
         return f"<{SHELVES[self.kind]}: {', '.join(sorted(self)) or 'none'}>"
@@ -99,8 +115,8 @@ class Registry:
     """All policies of the process by kind and name; import the one instance as `resilient.registry`."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._shelves: dict[str, Shelf[Any]] = {kind: Shelf(kind) for kind in SHELVES}
+        self.lock = threading.RLock()
+        self._shelves = self._empty_shelves()
         self._disabled = 0
         self._everyone: weakref.WeakSet[Any] = weakref.WeakSet()
         # Keyed by identity: proxies over one function compare equal.
@@ -138,7 +154,7 @@ class Registry:
     def snapshot(self) -> dict[str, dict[str, dict[str, Any]]]:
         """A picture of everything in plain dicts, lists, numbers and strings, ready for JSON; a copy."""
         return {
-            SHELVES[kind]: {name: shelf[name].describe() for name in sorted(shelf)}
+            SHELVES[kind]: {name: policy.describe() for name, policy in sorted(shelf.items())}
             for kind, shelf in self._shelves.items()
         }
 
@@ -158,20 +174,29 @@ class Registry:
         """
         if kind not in self._shelves:
             raise ConfigurationError(f"kind={kind!r}: must be one of {', '.join(SHELVES)}")
-        with self._lock:
+        with self.lock:
             policy: Registered = self._shelves[kind][name]
+            before = policy.config
             policy.reconfigure(changes)
-            for guarded in self._live():
-                if policy in guarded.policies:
-                    guarded.recompile()
+            try:
+                entries = [
+                    (guarded, guarded.compiled())
+                    for guarded in self._live()
+                    if any(policy is one or policy in one.uses() for one in guarded.policies)
+                ]
+            except BaseException:
+                policy.apply(before)
+                raise
+            for guarded, entry in entries:
+                guarded.install(entry)
         if HUB.wants(ConfigurationChanged):
             HUB.publish(ConfigurationChanged(name, kind, changes))
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
         """Let every call in the process pass through unguarded inside the block; all state stays as it is."""
-        self._switch(+1)
         try:
+            self._switch(+1)
             yield
         finally:
             self._switch(-1)
@@ -182,26 +207,26 @@ class Registry:
 
         Process-wide. Functions decorated before keep their policies; names are looked up in, and given to, the new one.
         """
-        with self._lock:
-            before, self._shelves = self._shelves, {kind: Shelf(kind) for kind in SHELVES}
+        with self.lock:
+            before, self._shelves = self._shelves, self._empty_shelves()
             listeners = HUB.swap(())
         try:
             yield self
         finally:
-            with self._lock:
+            with self.lock:
                 self._shelves = before
                 HUB.swap(listeners)
 
     def obtain(self, kind: str, name: str | None, config: Any, make: Callable[[], P]) -> P:
         """The policy of this explicit name, made if it is new; a fresh one where there is no name."""
-        with self._lock:
+        with self.lock:
             if name is None:
                 policy = make()
             else:
                 shelf = self._shelves[kind]
                 known = shelf._named.get(name)
                 if known is not None:
-                    if config not in (known.config, known.defined):
+                    if not (_same(config, known.config) or _same(config, known.defined)):
                         raise ConfigurationError(
                             f"{kind} {name!r} is already defined differently: {_difference(known.config, config)}. "
                             f"Use one definition (registry.{SHELVES[kind]}[{name!r}]), or another name"
@@ -214,26 +239,31 @@ class Registry:
 
     def name_automatically(self, kind: str, wanted: str, policy: object) -> str:
         """Register an unnamed policy under the name of what it guards."""
-        with self._lock:
+        with self.lock:
             return self._shelves[kind].put_automatic(wanted, policy)
 
     def watch(self, guarded: Recompilable) -> None:
-        """Remember a guarded function, weakly, to compile it anew when something changes."""
+        """Remember a guarded function, weakly, to compile it anew when something changes; the caller has the lock."""
         self._guarded[id(guarded)] = guarded
+
+    def _empty_shelves(self) -> dict[str, Shelf[Any]]:
+        return {kind: Shelf(kind, self.lock) for kind in SHELVES}
 
     def _live(self) -> list[Any]:
         return list(self._guarded.values())
 
     def _switch(self, step: int) -> None:
-        with self._lock:
+        with self.lock:
             self._disabled += step
             self.off = self._disabled > 0
             for guarded in self._live():
-                guarded.recompile()
+                guarded.install(guarded.compiled())
 
     def after_fork(self) -> None:
         """Make locks usable in a forked child, whoever held them, and give up what other threads had taken."""
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
+        for shelf in self._shelves.values():
+            shelf._lock = self.lock
         HUB.after_fork()
         for policy in list(self._everyone):
             policy.after_fork()
@@ -245,8 +275,21 @@ class Registry:
         return f"<resilient.registry: {counts}>"
 
 
+def _unequal(old: Any, new: Any) -> list[str]:
+    """The options in which two configurations differ; 1, True and 1.0 are three different values."""
+
+    def key(value: Any) -> Any:
+        return type(value), value
+
+    return [name for name in type(old).__slots__ if key(getattr(old, name)) != key(getattr(new, name))]
+
+
+def _same(old: Any, new: Any) -> bool:
+    return not _unequal(old, new)
+
+
 def _difference(old: Any, new: Any) -> str:
-    names = [name for name in type(old).__slots__ if getattr(old, name) != getattr(new, name)]
+    names = _unequal(old, new)
     return "; ".join(f"{name} was {getattr(old, name)!r} and is now {getattr(new, name)!r}" for name in names)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 if TYPE_CHECKING:
@@ -166,12 +167,13 @@ Handler = Callable[[Any], object]
 class Subscription:
     """Call it, or leave its `with` block, to stop listening; doing so twice is harmless."""
 
-    __slots__ = ("_hub", "handler", "types")
+    __slots__ = ("_hub", "active", "handler", "types")
 
     def __init__(self, hub: Hub, handler: Handler, types: tuple[type[Event], ...]) -> None:
         self._hub = hub
         self.handler = handler
         self.types = types
+        self.active = True
 
     def __call__(self) -> None:
         self._hub.remove(self)
@@ -181,6 +183,12 @@ class Subscription:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self()
+
+
+def log_failure(logger: logging.Logger, text: str, *values: object) -> None:
+    """Log the exception being handled; what a log handler raises must not take its place."""
+    with suppress(Exception):
+        logger.warning(text, *values, exc_info=True, extra={"event": "failure"})
 
 
 def _has_reader(logger: logging.Logger | None) -> bool:
@@ -203,7 +211,7 @@ class Hub:
     __slots__ = ("_lock", "_subscriptions", "by_type", "failures", "lines", "log")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._subscriptions: tuple[Subscription, ...] = ()
         self.by_type: dict[type[Event], tuple[Handler, ...]] = {}
         self.failures = 0
@@ -240,7 +248,8 @@ class Hub:
     def remove(self, subscription: Subscription) -> None:
         """Forget a subscription."""
         with self._lock:
-            self._subscriptions = tuple(one for one in self._subscriptions if one is not subscription)
+            subscription.active = False  # it may also be among those that a scope has put aside
+            self._subscriptions = tuple(one for one in self._subscriptions if one.active)
         self.rebuild()
 
     def rebuild(self) -> None:
@@ -255,7 +264,7 @@ class Hub:
     def swap(self, subscriptions: tuple[Subscription, ...]) -> tuple[Subscription, ...]:
         """Put other subscriptions in place of the present ones, which are returned."""
         with self._lock:
-            before, self._subscriptions = self._subscriptions, subscriptions
+            before, self._subscriptions = self._subscriptions, tuple(one for one in subscriptions if one.active)
         self.rebuild()
         return before
 
@@ -266,11 +275,11 @@ class Hub:
                 handler(event)
             except Exception:
                 self.failures += 1
-                _log.exception("a handler of %s failed", type(event).__name__, extra={"event": "handler_failed"})
+                log_failure(_log, "a handler of %s failed", type(event).__name__)
 
     def after_fork(self) -> None:
         """Replace the lock in a forked child: another thread may have held it."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
 
 HUB = Hub()

@@ -188,7 +188,7 @@ def _open_period(breaker: CircuitBreaker) -> float:
 def _waits(policy: RetryPolicy) -> float:
     """The longest a retry sleeps in all, errors that ask for more left aside."""
     config = policy.config
-    waits = (_attempts(policy) - 1) * float(config.max_delay)
+    waits = (_attempts(policy) - 1) * config.max_delay if config.max_delay else 0.0
     if isinstance(config.backoff, str) and not math.isinf(waits) and config.max_attempts is not None:
         waits = math.fsum(policy.longest_delay(attempt) for attempt in range(1, min(config.max_attempts, 10_000)))
     return waits if config.max_elapsed is None else min(waits, float(config.max_elapsed))
@@ -204,7 +204,7 @@ def _worst_case(parts: tuple[Policy, ...]) -> float:
             wait: Any = part.config.max_wait
             seconds += math.inf if wait is None else wait
         elif isinstance(part, RetryPolicy):
-            by_count = seconds * _attempts(part) + _waits(part)
+            by_count = (seconds * _attempts(part) if seconds else 0.0) + _waits(part)
             longest = part.config.max_elapsed
             # max_elapsed bounds when the last attempt begins, not when it ends.
             seconds = by_count if longest is None else min(by_count, seconds + longest)

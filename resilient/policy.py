@@ -16,7 +16,7 @@ from typing import Any, ClassVar, ParamSpec, TypeVar, cast
 
 from resilient._registry import registry
 from resilient.generators import Layer, ahold, hold
-from resilient.wrapping import Kind, Site, chain, describe, guard, kind_of
+from resilient.wrapping import FoundCoroutine, Kind, Site, chain, describe, guard, kind_of
 
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, ..., Any] | staticmethod[..., Any]")
 P = ParamSpec("P")
@@ -46,7 +46,11 @@ class Composable:
         if kind is Kind.ASYNC:
             raise TypeError(f"{describe(fn)} is async: use `await policy.acall(...)`")
         self._bind_parts(fn)
-        return cast(R, chain(_sync_seam(fn), kind or Kind.SYNC, self.parts, fn)(args, kwargs))
+        try:
+            return cast(R, chain(_sync_seam(fn), kind or Kind.SYNC, self.parts, fn)(args, kwargs))
+        except FoundCoroutine as found:
+            found.coroutine.close()
+        raise TypeError(f"{describe(fn)} returned a coroutine: use `await policy.acall(...)`")
 
     async def acall(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Make one guarded call of an async function."""
@@ -67,8 +71,7 @@ def _sync_seam(fn: Callable[..., Any]) -> Layer:
     def invoke(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = fn(*args, **kwargs)
         if inspect.iscoroutine(result):
-            result.close()
-            raise TypeError(f"{describe(fn)} returned a coroutine: use `await policy.acall(...)`")
+            raise FoundCoroutine(result)  # through all policies: none of them is to retry, count or answer that
         return result
 
     return invoke
@@ -129,6 +132,10 @@ class Policy(Composable):
         """A layer for async generator functions."""
         raise TypeError(f"@{self.kind} cannot guard an async generator function; guard what it awaits for each item")
 
+    def uses(self) -> tuple[Policy, ...]:
+        """Other policies that this one has built in."""
+        return ()
+
     def keep_until_done(self, job: Any) -> None:
         """A timeout further in has stopped waiting for a call that still runs; `job.when_done` tells of its end."""
 
@@ -183,13 +190,13 @@ def plain(value: Any) -> Any:
 class BlockPolicy(Policy):
     """A policy that can also guard a block: `with policy:` and `async with policy:`.
 
-    Works across threads, tasks and contexts: each block's permit is kept under the thread and task that entered.
+    Works across threads, tasks and contexts: each block's permit is kept with who has entered it.
     """
 
     def __init__(self, config: Any, name: str | None) -> None:
         super().__init__(config, name)
-        self._blocks: dict[tuple[int, Any], list[Any]] = {}
-        self._blocks_lock = threading.Lock()
+        self._blocks: list[tuple[int, int, Any, Any]] = []
+        self._blocks_lock = threading.RLock()
 
     def enter(self) -> Any:
         """Obtain a permit, or raise."""
@@ -216,9 +223,7 @@ class BlockPolicy(Policy):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        permit = self._pop()
-        if permit is not None:
-            self.leave(permit, error)
+        self._leave_block(error)
 
     async def __aenter__(self: Self) -> Self:
         cast(BlockPolicy, self)._push(None if registry.off else await cast(BlockPolicy, self).aenter())
@@ -227,27 +232,35 @@ class BlockPolicy(Policy):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self.__exit__(kind, error, tb)
+        self._leave_block(error)
+
+    def _leave_block(self, error: BaseException | None) -> None:
+        permit = self._pop()
+        if permit is not None:
+            self.leave(permit, error)
 
     def _push(self, permit: Any) -> None:
+        frame = sys._getframe(2)
         with self._blocks_lock:
-            self._blocks.setdefault(_here(), []).append(permit)
+            self._blocks.append((id(frame), *_here(), permit))
 
     def _pop(self) -> Any:
-        here = _here()
+        """The permit of the block that is left: entered by the same frame, or else in the same task, or anywhere.
+
+        A block may be left elsewhere than it was entered (an exit stack, a fixture, a generator that is closed).
+        """
+        frame, (thread, task) = id(sys._getframe(3)), _here()
         with self._blocks_lock:
-            # A block may be left elsewhere than it was entered (a fixture, a generator): then any open one will do.
-            key = here if here in self._blocks else next(iter(self._blocks))
-            permits = self._blocks[key]
-            permit = permits.pop()
-            if not permits:
-                del self._blocks[key]
-            return permit
+            places = range(len(self._blocks) - 1, -1, -1)
+            by_frame = next((n for n in places if self._blocks[n][0] == frame), None)
+            by_task = next((n for n in places if self._blocks[n][1:3] == (thread, task)), None)
+            index = next((n for n in (by_frame, by_task) if n is not None), 0)
+            return self._blocks.pop(index)[3]
 
     def after_fork(self) -> None:
         """Make the policy usable in a forked child."""
         super().after_fork()
-        self._blocks_lock = threading.Lock()
+        self._blocks_lock = threading.RLock()
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

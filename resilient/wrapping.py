@@ -7,6 +7,7 @@ again and swaps the entry, so what is off costs nothing.
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import functools
 import inspect
@@ -42,6 +43,8 @@ def kind_of(fn: Any) -> Kind | None:
     while isinstance(fn, functools.partial):
         fn = fn.func
     code = getattr(fn, "__code__", None)
+    if not isinstance(code, CodeType):
+        code = None
     if code is None and not isinstance(fn, MethodType) and not inspect.iscoroutinefunction(fn):
         call = getattr(type(fn), "__call__", None)
         if isinstance(call, FunctionType):
@@ -70,7 +73,7 @@ def describe(fn: Any) -> str:
     return f"{module}.{fn.__qualname__}" if module else str(fn.__qualname__)
 
 
-class _FoundCoroutine(BaseException):
+class FoundCoroutine(BaseException):
     """Thrown up the chain by the seam of a plain function that turns out to return a coroutine.
 
     Not an Exception: every policy lets it through and gives its permit back.
@@ -87,32 +90,35 @@ def _seam(fn: Callable[..., Any]) -> Layer:
     return invoke
 
 
-def _watchful_seam(fn: Callable[..., Any]) -> Layer:
-    def invoke(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        result = fn(*args, **kwargs)
-        if isinstance(result, Coroutine):
-            raise _FoundCoroutine(result)
-        return result
-
-    return invoke
-
-
-def _late_seam(fn: Callable[..., Any], settle: Callable[[Kind], None]) -> Layer:
-    """For a plain function that has failed and never returned, so that what it returns is still unknown."""
+def _watchful_seam(fn: Callable[..., Any], settle: Callable[[Kind], None]) -> Layer:
+    """For a plain function while it is unknown what it returns."""
 
     def invoke(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = fn(*args, **kwargs)
         if isinstance(result, Coroutine):
-            result.close()
-            settle(Kind.ASYNC)
-            raise TypeError(
-                f"{describe(fn)} is no async function, failed when first called, and now returns a coroutine; from now "
-                f"on it is guarded as async. Make it `async def`, or mark it with inspect.markcoroutinefunction"
-            )
+            raise FoundCoroutine(result)
         settle(Kind.SYNC)
         return result
 
     return invoke
+
+
+def _recorded_seam(fn: Callable[..., Any], settle: Callable[[Kind], None], outcome: Callable[[], Any]) -> Layer:
+    """The same, with the outcome of a call that has been made already as the first one."""
+    waiting, later = [outcome], _watchful_seam(fn, settle)
+
+    def invoke(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return waiting.pop()() if waiting else later(args, kwargs)
+
+    return invoke
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
+
+
+def _identity(value: Any) -> Any:
+    return value
 
 
 def _resumed_seam(fn: Callable[..., Any], first: Coroutine[Any, Any, Any]) -> Layer:
@@ -133,6 +139,16 @@ class Site(NamedTuple):
     fn: Any
     outer: tuple[Policy, ...]
     direct: bool = False
+
+
+async def _ending(
+    first: Coroutine[Any, Any, Any], resumed: Layer, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Await a chain, and close the coroutine it was made for where a policy has not let it begin."""
+    try:
+        return await resumed(args, kwargs)
+    finally:
+        first.close()
 
 
 def chain(call: Layer, kind: Kind, policies: tuple[Policy, ...], fn: Any, direct: bool = False) -> Layer:
@@ -181,9 +197,9 @@ class Guarded(wrapt.FunctionWrapper):  # type: ignore[type-arg]
         self._self_policies = policies
         # The kind once it is known for sure: a plain function may turn out to return coroutines.
         self._self_kind: Kind | None = None if kind is Kind.SYNC else kind
-        self._self_failed = False
-        self.recompile()
-        registry.watch(self)
+        with registry.lock:
+            registry.watch(self)
+            self.recompile()
 
     @property
     def policies(self) -> tuple[Policy, ...]:
@@ -192,47 +208,69 @@ class Guarded(wrapt.FunctionWrapper):  # type: ignore[type-arg]
 
     def recompile(self) -> None:
         """Build the chain anew and swap it in."""
+        with registry.lock:
+            self.install(self.compiled())
+
+    def compiled(self) -> Callable[..., Any]:
+        """The entry into a newly built chain; raises TypeError for what a policy cannot guard."""
         kind, fn, policies = self._self_kind, self.__wrapped__, self._self_policies
-        if kind is not None:
-            entry = as_entry(chain(_seam(fn), kind, policies, fn, direct=True))
-        elif self._self_failed:
-            entry = as_entry(chain(_late_seam(fn, partial(_settle, weakref.ref(self))), Kind.SYNC, policies, fn))
-        else:
-            entry = self._learning_entry()
-        # Built also when it is not used now, so that what cannot be guarded is refused at decoration.
-        _set_entry(self, fn if registry.off else entry)
+        if kind is None:
+            return self._learning_entry()
+        return as_entry(chain(_seam(fn), kind, policies, fn, direct=True))
+
+    def install(self, entry: Callable[..., Any]) -> None:
+        """Let calls go through this entry, or to the function itself while everything is disabled."""
+        _set_entry(self, self.__wrapped__ if registry.off else entry)
 
     def _learning_entry(self) -> Callable[..., Any]:
-        """An entry for the first call of a plain function, whose result tells what it is."""
-        settle = partial(_settle, weakref.ref(self))
+        """An entry for the first calls of a plain function: until it returns, nobody knows what."""
         fn, policies = self.__wrapped__, self._self_policies
-        guarded = chain(_watchful_seam(fn), Kind.SYNC, policies, fn)
+        settle = partial(_settle, weakref.ref(self))
+        guarded = chain(_watchful_seam(fn, settle), Kind.SYNC, policies, fn)
+        unsure = kind_of(fn) is None
 
         def learn(*args: Any, **kwargs: Any) -> Any:
+            if unsure and asyncio._get_running_loop() is not None:
+                return first_in_a_loop(args, kwargs)
             try:
-                result = guarded(args, kwargs)
-            except _FoundCoroutine as found:
+                return guarded(args, kwargs)
+            except FoundCoroutine as found:
                 first = found.coroutine
-            except Exception:
-                settle(None)
-                raise
+            return resume(first, args, kwargs)
+
+        def first_in_a_loop(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            # Sync layers might wait and stop the loop, or call it in a thread that has none.
+            outcome: Callable[[], Any]
+            try:
+                result = fn(*args, **kwargs)
+            except Exception as error:
+                outcome = partial(_raise, error)
             else:
+                if isinstance(result, Coroutine):
+                    return resume(result, args, kwargs)
                 settle(Kind.SYNC)
-                return result
+                outcome = partial(_identity, result)
+            return chain(_recorded_seam(fn, settle, outcome), Kind.SYNC, policies, fn)(args, kwargs)
+
+        def resume(first: Coroutine[Any, Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             try:
                 resumed = chain(_resumed_seam(fn, first), Kind.ASYNC, policies, fn)
+                settle(Kind.ASYNC)
             except BaseException:
                 first.close()
                 raise
-            settle(Kind.ASYNC)
-            return resumed(args, kwargs)
+            return _ending(first, resumed, args, kwargs)
 
         return learn
 
-    def settle(self, kind: Kind | None) -> None:
-        """Go on knowing what kind of callable this is; None: it has failed, so it is as unknown as before."""
+    def __set_name__(self, owner: Any, name: str) -> None:
+        if name in ("__init_subclass__", "__class_getitem__"):
+            # Python makes plain functions of these names classmethods, but does not know that this is one.
+            type.__setattr__(owner, name, classmethod(self))
+
+    def settle(self, kind: Kind) -> None:
+        """Go on knowing what kind of callable this is."""
         self._self_kind = kind
-        self._self_failed = kind is None
         self.recompile()
 
     @property
@@ -277,7 +315,7 @@ class GuardedObject(Guarded):
 _set_entry = Guarded.__dict__["__call__"].__set__
 
 
-def _settle(learner: weakref.ref[Guarded], kind: Kind | None) -> None:
+def _settle(learner: weakref.ref[Guarded], kind: Kind) -> None:
     guarded = learner()
     if guarded is not None:
         guarded.settle(kind)

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 from resilient.bulkhead.config import BulkheadConfig
 from resilient.bulkhead.state import CLOSED, Places, Ticket
+from resilient.circuit_breaker import CircuitBreaker
 from resilient.deadlines import clip, remaining_time
 from resilient.errors import BulkheadClosedError, BulkheadFullError, RejectedError
 from resilient.events import HUB, CallRejected
 from resilient.generators import Layer
-from resilient.policy import BlockPolicy, warn_if_loop_blocked
+from resilient.policy import BlockPolicy, Policy, warn_if_loop_blocked
 from resilient.wrapping import Site
 
 
@@ -60,7 +61,11 @@ class Bulkhead(BlockPolicy):
             finally:
                 places.free += 1
                 if places.queue:
-                    places.hand_on()
+                    try:
+                        places.hand_on()
+                    except BaseException:  # Ctrl-C: those who wait still have to be woken
+                        places.hand_on()
+                        raise
 
         return self._with_breaker(bulkhead, "sync_layer", site)
 
@@ -83,7 +88,11 @@ class Bulkhead(BlockPolicy):
             finally:
                 places.free += 1
                 if places.queue:
-                    places.hand_on()
+                    try:
+                        places.hand_on()
+                    except BaseException:  # Ctrl-C: those who wait still have to be woken
+                        places.hand_on()
+                        raise
 
         return self._with_breaker(bulkhead, "async_layer", site)
 
@@ -102,7 +111,11 @@ class Bulkhead(BlockPolicy):
             self._keep_for_abandoned(error, places)
             raise
         finally:
-            places.leave(ticket)
+            try:
+                places.leave(ticket)
+            except BaseException:  # Ctrl-C on the way: the place has to be given back all the same
+                places.leave(ticket)
+                raise
 
     async def _acrowded(self, places: Places, call: Layer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The whole call for one who may have to wait."""
@@ -114,7 +127,11 @@ class Bulkhead(BlockPolicy):
             self._keep_for_abandoned(error, places)
             raise
         finally:
-            places.leave(ticket)
+            try:
+                places.leave(ticket)
+            except BaseException:  # Ctrl-C on the way: the place has to be given back all the same
+                places.leave(ticket)
+                raise
 
     # Waiting ------------------------------------------------------------------------------------
 
@@ -125,7 +142,7 @@ class Bulkhead(BlockPolicy):
         limit = self._line_up(places, ticket)
         if not ticket.held:
             warn_if_loop_blocked(f"bulkhead {self.name} waits")
-            gate.acquire(timeout=-1 if limit is None else min(limit, threading.TIMEOUT_MAX))
+            gate.acquire(timeout=-1 if limit is None else limit)
         self._admitted(places, ticket)
 
     async def _await(self, places: Places, ticket: Ticket) -> None:
@@ -166,6 +183,11 @@ class Bulkhead(BlockPolicy):
             HUB.publish(CallRejected(self.name, self.kind, reason, None))
         return error(self.name)
 
+    def uses(self) -> tuple[Policy, ...]:
+        """The built-in breaker, if there is one."""
+        breaker = self.config.circuit_breaker
+        return () if breaker is None else (breaker,)
+
     # Abandoned calls ------------------------------------------------------------------------------
 
     def keep_until_done(self, job: Any) -> None:
@@ -183,7 +205,7 @@ class Bulkhead(BlockPolicy):
 
     # Blocks and streams -----------------------------------------------------------------------------
 
-    def enter(self) -> tuple[Any, Places, Ticket]:
+    def enter(self) -> tuple[tuple[CircuitBreaker | None, Any], Places, Ticket]:
         """A place (and the permit of the built-in breaker); raises BulkheadFullError or BulkheadClosedError."""
         breaker = self.config.circuit_breaker
         permit = None if breaker is None else breaker.enter()
@@ -195,9 +217,9 @@ class Bulkhead(BlockPolicy):
             if breaker is not None and permit is not None:
                 breaker.leave(permit, error)
             raise
-        return permit, places, ticket
+        return (breaker, permit), places, ticket
 
-    async def aenter(self) -> tuple[Any, Places, Ticket]:
+    async def aenter(self) -> tuple[tuple[CircuitBreaker | None, Any], Places, Ticket]:
         """A place (and the permit of the built-in breaker); raises BulkheadFullError or BulkheadClosedError."""
         breaker = self.config.circuit_breaker
         permit = None if breaker is None else breaker.enter()
@@ -209,16 +231,18 @@ class Bulkhead(BlockPolicy):
             if breaker is not None and permit is not None:
                 breaker.leave(permit, error)
             raise
-        return permit, places, ticket
+        return (breaker, permit), places, ticket
 
-    def leave(self, permit: tuple[Any, Places, Ticket], error: BaseException | None) -> None:
+    def leave(
+        self, permit: tuple[tuple[CircuitBreaker | None, Any], Places, Ticket], error: BaseException | None
+    ) -> None:
         """Give the place back."""
-        admission, places, ticket = permit
+        (breaker, admission), places, ticket = permit
         if error is not None:
             self._keep_for_abandoned(error, places)
         places.leave(ticket)
-        if admission is not None and self.config.circuit_breaker is not None:
-            self.config.circuit_breaker.leave(admission, error)
+        if breaker is not None:
+            breaker.leave(admission, error)
 
     # For the owner ----------------------------------------------------------------------------------
 
@@ -268,5 +292,5 @@ class Bulkhead(BlockPolicy):
         if old.closed:
             self._places.close()
         # The forking thread may be inside, and will leave the old places.
-        old.lock = threading.Lock()
+        old.lock = threading.RLock()
         old.queue.clear()

@@ -23,9 +23,10 @@ class Ticket:
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def wake(self) -> bool:
-        """Let the caller go on; False when its event loop is closed."""
+        """Let the caller go on; False when its event loop is closed. Twice is harmless."""
         if self.gate is not None:
-            self.gate.release()
+            if self.gate.locked():
+                self.gate.release()
         elif self.loop is not None and self.loop is not running_loop():
             try:
                 self.loop.call_soon_threadsafe(self.wake_here)
@@ -54,7 +55,7 @@ class Places:
     def __init__(self, free: int) -> None:
         self.free = free
         self.queue: OrderedDict[Ticket, None] = OrderedDict()
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.admitted = 0
         self.closed = False
 
@@ -70,26 +71,38 @@ class Places:
         return True
 
     def hand_on(self) -> None:
-        """Give free places to those in front of the queue."""
+        """Give free places to those in front of the queue.
+
+        May be interrupted at any call, by Ctrl-C or by the garbage collector leaving a place in the same thread, and
+        begun again: a place changes hands within two lines without a call.
+        """
         while True:
             with self.lock:
-                if self.closed or not self.queue or self.free <= 0:
+                if self.closed or self.free <= 0 or not self.queue:
                     return
-                self.free -= 1  # directly after the look at it, see above
-                ticket, _ = self.queue.popitem(last=False)
-                ticket.held = True
-                self.admitted += 1
-            if not ticket.wake():
-                self.leave(ticket)
+                ticket = next(iter(self.queue))
+                if not ticket.held and self.free > 0:
+                    self.free -= 1
+                    ticket.held = True
+                    self.admitted += 1
+                try:
+                    woken = ticket.wake()
+                except BaseException:
+                    ticket.wake()
+                    raise
+                finally:
+                    self.queue.pop(ticket, None)
+                if not woken and ticket.held:  # its event loop is closed
+                    ticket.held = False
+                    self.free += 1
 
     def leave(self, ticket: Ticket) -> None:
         """Give back what the ticket holds, a place or a position in the queue; twice is harmless."""
         with self.lock:
-            held, ticket.held = ticket.held, False
-            if not held:
-                self.queue.pop(ticket, None)
-                return
-            self.free += 1
+            self.queue.pop(ticket, None)
+            if ticket.held:
+                ticket.held = False
+                self.free += 1
         if self.queue:
             self.hand_on()
 

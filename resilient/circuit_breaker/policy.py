@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import random
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from resilient import _checks as check
 from resilient.circuit_breaker.config import CircuitBreakerConfig
 from resilient.circuit_breaker.state import BreakerState, CircuitState, Epoch, Probe, Refusal
+from resilient.circuit_breaker.windows import TimeWindow
 from resilient.clock import CLOCK
 from resilient.errors import CircuitOpenError, RejectedError
 from resilient.events import HUB, CallRejected, CircuitStateChanged
@@ -49,10 +51,11 @@ class CircuitBreaker(BlockPolicy):
 
     def __init__(self, config: CircuitBreakerConfig, name: str | None) -> None:
         super().__init__(config, name)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._machine = BreakerState(config, CLOCK.monotonic())
         self._rejected = self._changes = 0
-        self._telling = False
+        self._telling = self._busy = False
+        self._later: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
         self._understand(config)
 
     def _understand(self, config: CircuitBreakerConfig) -> None:
@@ -75,7 +78,10 @@ class CircuitBreaker(BlockPolicy):
             if permit.gate:
                 permit = admit()
                 if permit.__class__ is CircuitOpenError:
-                    raise permit
+                    try:
+                        raise permit
+                    finally:
+                        del permit  # or the frame would keep it, and it the frame
             try:
                 result = call(args, kwargs)
             except BaseException as error:
@@ -99,7 +105,10 @@ class CircuitBreaker(BlockPolicy):
             if permit.gate:
                 permit = admit()
                 if permit.__class__ is CircuitOpenError:
-                    raise permit
+                    try:
+                        raise permit
+                    finally:
+                        del permit  # or the frame would keep it, and it the frame
             try:
                 result = await call(args, kwargs)
             except BaseException as error:
@@ -126,7 +135,10 @@ class CircuitBreaker(BlockPolicy):
             if permit.gate:
                 permit = admit()
                 if permit.__class__ is CircuitOpenError:
-                    raise permit
+                    try:
+                        raise permit
+                    finally:
+                        del permit  # or the frame would keep it, and it the frame
             started = clock.monotonic() if measured else 0.0
             try:
                 result = call(args, kwargs)
@@ -137,7 +149,7 @@ class CircuitBreaker(BlockPolicy):
             permit.calls += 1
             if permit.watch or now >= permit.until or now - started >= slow:
                 succeeded(permit, now, now - started >= slow)
-            elif rolling:
+            elif rolling and permit.window.__class__ is TimeWindow:  # it may have been changed meanwhile
                 permit.window.now.calls += 1
             return result
 
@@ -153,7 +165,10 @@ class CircuitBreaker(BlockPolicy):
             if permit.gate:
                 permit = admit()
                 if permit.__class__ is CircuitOpenError:
-                    raise permit
+                    try:
+                        raise permit
+                    finally:
+                        del permit  # or the frame would keep it, and it the frame
             started = clock.monotonic() if measured else 0.0
             try:
                 result = await call(args, kwargs)
@@ -164,7 +179,7 @@ class CircuitBreaker(BlockPolicy):
             permit.calls += 1
             if permit.watch or now >= permit.until or now - started >= slow:
                 succeeded(permit, now, now - started >= slow)
-            elif rolling:
+            elif rolling and permit.window.__class__ is TimeWindow:  # it may have been changed meanwhile
                 permit.window.now.calls += 1
             return result
 
@@ -182,7 +197,10 @@ class CircuitBreaker(BlockPolicy):
         if permit.gate:
             asked = self._admit()
             if isinstance(asked, CircuitOpenError):
-                raise asked
+                try:
+                    raise asked
+                finally:
+                    del asked, permit
             permit = asked
         return permit, CLOCK.monotonic() if self.config.slow_call_duration is not None else 0.0
 
@@ -226,22 +244,37 @@ class CircuitBreaker(BlockPolicy):
         return error
 
     def _succeeded(self, permit: Epoch | Probe, now: float, slow: bool) -> None:
-        with self._lock:
-            self._machine.success(permit, now or CLOCK.monotonic(), slow)
-        self._publish()
+        self._report(self._machine.success, permit, now or CLOCK.monotonic(), slow)
 
     def _failed(self, permit: Epoch | Probe, error: BaseException, started: float) -> None:
         counts = False
         try:
             counts = self._counts(error)
         finally:
-            now = CLOCK.monotonic()
-            with self._lock:
-                if counts:
-                    self._machine.failure(permit, now, self._is_slow(started, now), random.random())
-                else:
-                    self._machine.ignored(permit)
-            self._publish()
+            if counts:
+                now = CLOCK.monotonic()
+                self._report(self._machine.failure, permit, now, self._is_slow(started, now), random.random())
+            else:
+                self._report(self._machine.ignored, permit)
+
+    def _report(self, what: Callable[..., object], *args: object) -> None:
+        """Tell the machine how a call has ended.
+
+        The garbage collector and signal handlers may end a call in the middle of another one's report, in the same
+        thread: then this one comes after it.
+        """
+        with self._lock:
+            self._later.append((what, args))
+            if self._busy:
+                return
+            self._busy = True
+            try:
+                while self._later:
+                    step, values = self._later.popleft()
+                    step(*values)
+            finally:
+                self._busy = False
+        self._publish()
 
     def _counts(self, error: BaseException) -> bool:
         if not isinstance(error, Exception) or self._ignores(error):
@@ -332,8 +365,9 @@ class CircuitBreaker(BlockPolicy):
     def after_fork(self) -> None:
         """Replace the locks; probes of the parent's threads will never end here."""
         super().after_fork()
-        self._lock = threading.Lock()
-        self._telling = False
+        self._lock = threading.RLock()
+        self._telling = self._busy = False
+        self._later.clear()
         self._machine.forget_probes()
 
     def _do(self, what: Callable[..., object], *args: object) -> None:

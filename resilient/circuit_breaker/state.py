@@ -170,14 +170,15 @@ class BreakerState:
 
     def reconfigure(self, config: CircuitBreakerConfig, now: float) -> None:
         """Go on under another configuration; a window of the same kind keeps its calls."""
-        old, self.config = self.epoch, config
+        old, before, self.config = self.epoch, self.config, config
         self._by_streak = config.rule == "consecutive failures"
         if old.state is not CircuitState.CLOSED:
-            self.forget_probes()  # a round of another size has to begin anew
+            if config.half_open_calls != before.half_open_calls:
+                self.forget_probes()  # a round of another size has to begin anew
             return
         size = config.count_window
         if isinstance(old.window, CountWindow) and size is not None:
-            old.window = old.window.resized(size)
+            old.window = old.window.resized(size, old.calls)
             old.watch = True
         elif old.window is not None or config.windowed:
             # Not the old epoch with another window: calls under way may be about to count in the old one.
@@ -206,16 +207,16 @@ class BreakerState:
     def rates(self, now: float) -> tuple[float, float]:
         """Failure rate and slow-call rate: of the window, of the half-open round, or (no window) of the totals."""
         epoch = self.epoch
+        if not self.config.windowed:
+            total = self.failure_count + self.success_count
+            return (self.failure_count / total if total else 0.0), 0.0
         if epoch.state is CircuitState.HALF_OPEN:
             ended = epoch.good + epoch.bad
             return (epoch.bad / ended if ended else self._rate), self._slow
-        if epoch.state is CircuitState.CLOSED and epoch.window is not None:
+        if epoch.state is CircuitState.CLOSED:
             tally = self._tally(epoch, now)
             return tally.failure_rate, tally.slow_rate
-        if self.config.windowed:
-            return self._rate, self._slow
-        total = self.failure_count + self.success_count
-        return (self.failure_count / total if total else 0.0), 0.0
+        return self._rate, self._slow
 
     # Inside -------------------------------------------------------------------------------------
 

@@ -33,10 +33,11 @@ class Tally(NamedTuple):
 class CountWindow:
     """The last `size` calls."""
 
-    __slots__ = ("failed", "size", "slow")
+    __slots__ = ("failed", "since", "size", "slow")
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self.since = 0  # calls up to this one are not in it, whatever its size
         self.failed: deque[int] | None = None  # made when first needed: an empty deque is 600 bytes
         self.slow: deque[int] | None = None
 
@@ -51,9 +52,10 @@ class CountWindow:
                 self.slow = deque(maxlen=self.size)
             self.slow.append(number)
 
-    def resized(self, size: int) -> CountWindow:
-        """A window of another size with the same calls in it."""
+    def resized(self, size: int, calls: int) -> CountWindow:
+        """A window of another size with what this one holds after `calls` calls."""
         other = CountWindow(size)
+        other.since = max(self.since, calls - self.size)
         if self.failed is not None:
             other.failed = deque(self.failed, maxlen=size)
         if self.slow is not None:
@@ -66,7 +68,7 @@ class CountWindow:
         for numbers in (self.failed, self.slow):
             while numbers and numbers[0] <= oldest:
                 numbers.popleft()
-        return Tally(min(calls, self.size), len(self.failed or ()), len(self.slow or ()))
+        return Tally(min(calls - self.since, self.size), len(self.failed or ()), len(self.slow or ()))
 
 
 class Slice:

@@ -9,26 +9,64 @@ import inspect
 import logging
 import sys
 import threading
+import weakref
+from collections import deque
 from collections.abc import Callable, MutableMapping
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from resilient._registry import registry
 from resilient.degrade.keys import Unkeyable, key_of
+from resilient.events import log_failure
 from resilient.generators import Layer
 from resilient.wrapping import describe
 
 _log = logging.getLogger("resilient.degrade")
 
 MISSING: Final = object()
-#: cachetools' caches reorder themselves when read, and leave locking to their users.
-_cachetools_lock = threading.Lock()
+
+
+class CacheLock:
+    """The lock of one cachetools cache: those reorder themselves when read, and leave locking to their users.
+
+    Re-entrant, as an entry that goes may take others with it. `dead` collects weak references that have died, for
+    the next one who has the lock.
+    """
+
+    __slots__ = ("dead", "lock")
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.dead: deque[Any] = deque()
+
+
+#: By the cache's identity, as caches are not hashable; with a weak reference that takes the entry away.
+_locks: dict[int, tuple[Any, CacheLock]] = {}
+
+
+def _lock_of(cache: Any) -> CacheLock | None:
+    cachetools = sys.modules.get("cachetools")
+    if cachetools is None or not isinstance(cache, cachetools.Cache):
+        return None
+    key = id(cache)
+    if key not in _locks:
+        _locks.setdefault(key, (weakref.ref(cache, lambda _: _locks.pop(key, None)), CacheLock()))
+    return _locks[key][1]
+
+
+def _after_fork() -> None:
+    for _, lock in list(_locks.values()):
+        lock.lock = threading.RLock()
+
+
+registry.fork_hooks.append(_after_fork)
 
 
 class AnswerCache:
     """Good answers of one function by the arguments of its calls; several functions may share the cache."""
 
-    __slots__ = ("_function", "_key", "_mapping", "_on_death", "cache", "is_async")
+    __slots__ = ("_function", "_key", "_lock", "_mapping", "_on_death", "cache", "is_async")
 
     def __init__(self, cache: Any, key: Callable[..., Any] | None, function: Any) -> None:
         self.cache = cache
@@ -38,7 +76,10 @@ class AnswerCache:
         self.is_async = not self._mapping and any(
             inspect.iscoroutinefunction(getattr(cache, name)) for name in ("get", "set")
         )
-        self._on_death = partial(_forget, cache) if self._mapping else None
+        self._lock = _lock_of(cache)
+        self._on_death: Callable[[Any], None] | None = None
+        if self._mapping:
+            self._on_death = partial(_forget, cache) if self._lock is None else self._lock.dead.append
 
     def load(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The last good answer of this call, or MISSING."""
@@ -46,10 +87,11 @@ class AnswerCache:
             key = self._key_of(args, kwargs, None)
             if not self._mapping:
                 return _or_missing(self.cache.get(key))
-            if _from_cachetools(self.cache):
-                with _cachetools_lock:
-                    return self.cache[key]
-            return self.cache[key]
+            if self._lock is None:
+                return self.cache[key]
+            with self._lock.lock:
+                self._clean_up()
+                return self.cache[key]
         except (KeyError, Unkeyable):
             return MISSING
         except Exception:
@@ -61,11 +103,12 @@ class AnswerCache:
             key = self._key_of(args, kwargs, self._on_death)
             if not self._mapping:
                 self.cache.set(key, answer)
-            elif _from_cachetools(self.cache):
-                with _cachetools_lock:
-                    self.cache[key] = answer
-            else:
+            elif self._lock is None:
                 self.cache[key] = answer
+            else:
+                with self._lock.lock:
+                    self._clean_up()
+                    self.cache[key] = answer
         except Unkeyable:
             return
         except Exception:
@@ -97,6 +140,11 @@ class AnswerCache:
         except Exception:
             _failed("write")
 
+    def _clean_up(self) -> None:
+        """Forget the dead; the caller has the lock."""
+        while self._lock is not None and self._lock.dead:
+            _forget(self.cache, self._lock.dead.popleft())
+
     def _key_of(self, args: tuple[Any, ...], kwargs: dict[str, Any], on_death: Callable[[Any], None] | None) -> Any:
         if self._key is not None:
             return self._key(*args, **kwargs)
@@ -107,7 +155,7 @@ class AnswerCache:
 
 
 def _failed(what: str) -> Any:
-    _log.warning("could not %s the cache", what, exc_info=True, extra={"event": "cache_failed"})
+    log_failure(_log, "could not %s the cache", what)
     return MISSING
 
 
@@ -186,8 +234,3 @@ def aremembering(call: Layer, cache: AnswerCache) -> Layer:
 def _or_missing(answer: Any) -> Any:
     # get() has no other way to say that there is nothing; an answer that is None is therefore not served from there.
     return MISSING if answer is None else answer
-
-
-def _from_cachetools(cache: Any) -> bool:
-    cachetools = sys.modules.get("cachetools")
-    return cachetools is not None and isinstance(cache, cachetools.Cache)

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import math
 import sys
-import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeAlias
 
-from resilient._checks import bad
+from resilient._checks import LONGEST, bad
 from resilient.errors import ConfigurationError
 
 Jitter: TypeAlias = "bool | float | str"
@@ -165,4 +164,4 @@ def asked_delay(value: Any) -> float | None:
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         return None
-    return float(min(value, threading.TIMEOUT_MAX))  # beyond that no sleep goes
+    return float(min(value, LONGEST))  # beyond that no sleep goes

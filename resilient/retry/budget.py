@@ -5,6 +5,7 @@ After Finagle's RetryBudget: a ratio of the calls of the last seconds, plus a fl
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from collections import deque
@@ -42,7 +43,7 @@ class BudgetState:
         self.tokens = self.capacity
         self.refilled = now
         self.seen = 0
-        # Slices of the window: [end, calls, retries]; running totals make each look O(1) on average.
+        # Slices of the window: [moment, calls, retries]; running totals make each look O(1) on average.
         self.slices: deque[list[float]] = deque()
         self.calls = 0.0
         self.retries = 0
@@ -52,19 +53,26 @@ class BudgetState:
         elapsed = max(0.0, now - self.refilled)
         self.tokens = min(self.capacity, self.tokens + self.floor * elapsed)
         new, self.seen = calls - self.seen, calls
-        if elapsed > self.window:
-            new = new * self.window / elapsed  # type: ignore[assignment]  # only their share lies within the window
+        self._spread(new, now, elapsed)
         self.refilled = now
         while self.slices and self.slices[0][0] <= now - self.window:
             _, gone, spent = self.slices.popleft()
             self.calls -= gone
             self.retries -= int(spent)
-        width = self.window / SLICES
-        if not self.slices or now >= self.slices[-1][0]:
-            self.slices.append([now + width, 0.0, 0])
-        self.slices[-1][1] += new
-        self.calls += new
         return self.tokens + max(0.0, self.ratio * self.calls - self.retries)
+
+    def _spread(self, new: int, now: float, elapsed: float) -> None:
+        """Put new calls into slices, evenly over the time since the last look: when they came, nobody has noted."""
+        width = self.window / SLICES
+        span = min(elapsed, self.window)
+        parts = max(1, math.ceil(span / width))
+        share = new * (span / elapsed if elapsed else 1.0) / parts
+        for part in range(1, parts + 1):
+            end = now - span + span * part / parts
+            if not self.slices or end >= self.slices[-1][0] + width:
+                self.slices.append([end, 0.0, 0])
+            self.slices[-1][1] += share
+        self.calls += share * parts
 
     def take(self, now: float, calls: int) -> bool:
         """Reserve one retry, if the budget has it."""
@@ -97,7 +105,7 @@ class RetryBudget:
         self.calls = 0
         self._granted = self._refused = 0
         self._state = BudgetState(self.ratio, self.min_per_second, self.window, CLOCK.monotonic())
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         _BUDGETS.add(self)
 
     def take(self) -> bool:
@@ -119,7 +127,7 @@ class RetryBudget:
 
     def after_fork(self) -> None:
         """Replace the lock in a forked child."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def __repr__(self) -> str:
         return f"RetryBudget(ratio={self.ratio:g}, min_per_second={self.min_per_second:g}, window={self.window:g})"

@@ -11,7 +11,7 @@ from resilient._registry import registry
 from resilient.clock import CLOCK
 from resilient.deadlines import DUE
 from resilient.errors import RetriesExhaustedError, is_retryable
-from resilient.events import HUB, RetryExhausted, RetryScheduled, RetrySucceeded, RetrySuppressed
+from resilient.events import HUB, RetryExhausted, RetryScheduled, RetrySucceeded, RetrySuppressed, log_failure
 from resilient.retry import backoff as wait
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Exhausted:
 
     def __init__(self) -> None:
         self.latest = 0
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
 
 
 EXHAUSTED = Exhausted()
@@ -141,6 +141,7 @@ class Run:
         if limit is None and due is None:
             return ""
         now, self.left = CLOCK.monotonic(), math.inf
+        self.started = self.started or now  # a limit set live, while the call was under way, counts from then
         for end, reason in ((None if limit is None else self.started + limit, "elapsed"), (due, "deadline")):
             if end is not None and end <= now:
                 return reason
@@ -158,7 +159,7 @@ class Run:
             try:
                 on_retry(event)
             except Exception:
-                _log.exception("on_retry of %s failed", self.policy.name, extra={"event": "on_retry_failed"})
+                log_failure(_log, "on_retry of %s failed", self.policy.name)
         HUB.publish(event)
 
     def _give_up(self, error: Exception | None, result: object, reason: str) -> None:
@@ -171,19 +172,27 @@ class Run:
         if error is None:
             exhausted = RetriesExhaustedError(policy.name, self.attempt, result)
             _mark(exhausted)
-            raise exhausted
+            try:
+                raise exhausted
+            finally:
+                del exhausted  # or the frame would keep it, and it the frame
         _mark(error)
 
 
 def _given_up_inside(error: BaseException, entered: int) -> bool:
-    """Whether a retry further in has given up on this error, or on the one it was raised `from`."""
-    cause: BaseException | None = error
-    for _ in range(8):  # a chain of causes may be a ring
-        if cause is None:
+    """Whether a retry further in has given up on this error, on the one it came of, or on one in its group."""
+    waiting = [error]
+    for _ in range(16):  # a chain of causes may be a ring, and a group may be large
+        if not waiting:
             return False
-        if getattr(cause, _MARK, 0) > entered:
+        one = waiting.pop()
+        if getattr(one, _MARK, 0) > entered:
             return True
-        cause = cause.__cause__
+        if isinstance(one, BaseExceptionGroup):
+            waiting.extend(one.exceptions)
+        cause = one.__cause__ if one.__suppress_context__ else one.__context__
+        if cause is not None:
+            waiting.append(cause)
     return False
 
 
@@ -198,7 +207,7 @@ def _mark(error: BaseException) -> None:
 
 
 def _after_fork() -> None:
-    EXHAUSTED.lock = threading.Lock()
+    EXHAUSTED.lock = threading.RLock()
 
 
 registry.fork_hooks.append(_after_fork)

@@ -15,7 +15,7 @@ from resilient.generators import Layer
 from resilient.policy import BlockPolicy, Policy
 from resilient.timeout.config import TimeoutConfig
 from resilient.timeout.timers import Alarm, AlarmRang, Calls, LoopTimer, LoopTimers, Running, next_number
-from resilient.timeout.workers import AbandonedCall, Worker, hire
+from resilient.timeout.workers import AbandonedCall, hire
 from resilient.wrapping import Site
 
 
