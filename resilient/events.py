@@ -185,10 +185,10 @@ class Subscription:
         self()
 
 
-def log_failure(logger: logging.Logger, text: str, *values: object) -> None:
+def log_failure(logger: logging.Logger, event: str, text: str, *values: object) -> None:
     """Log the exception being handled; what a log handler raises must not take its place."""
     with suppress(Exception):
-        logger.warning(text, *values, exc_info=True, extra={"event": "failure"})
+        logger.error(text, *values, exc_info=True, extra={"event": event})
 
 
 def _has_reader(logger: logging.Logger | None) -> bool:
@@ -275,7 +275,7 @@ class Hub:
                 handler(event)
             except Exception:
                 self.failures += 1
-                log_failure(_log, "a handler of %s failed", type(event).__name__)
+                log_failure(_log, "handler_failed", "a handler of %s failed", type(event).__name__)
 
     def after_fork(self) -> None:
         """Replace the lock in a forked child: another thread may have held it."""

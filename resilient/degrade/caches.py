@@ -155,7 +155,7 @@ class AnswerCache:
 
 
 def _failed(what: str) -> Any:
-    log_failure(_log, "could not %s the cache", what)
+    log_failure(_log, "cache_failed", "could not %s the cache", what)
     return MISSING
 
 

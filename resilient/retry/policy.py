@@ -76,8 +76,9 @@ class RetryPolicy(Policy):
 
     def sync_layer(self, call: Layer, site: Site) -> Layer:
         """Call until it succeeds or is given up."""
-        if site.direct:
-            return self._direct_layer(site.fn)
+        return self._direct_layer(site.fn) if site.direct else self._outer_layer(call)
+
+    def _outer_layer(self, call: Layer) -> Layer:
         tally, timed, budget, poor = self.tally, self.timed, self.config.budget, self.config.retry_on_result
 
         def retry(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -111,7 +112,7 @@ class RetryPolicy(Policy):
         return retry
 
     def _direct_layer(self, fn: Callable[..., Any]) -> Layer:
-        """`sync_layer` to the letter, but that it calls the function itself.
+        """`_outer_layer` to the letter, but that it calls the function itself.
 
         The frame of the seam between them would be the dearest part of a failed attempt: with every exception that
         passes, it becomes a frame object and a line of the traceback.

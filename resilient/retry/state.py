@@ -159,7 +159,7 @@ class Run:
             try:
                 on_retry(event)
             except Exception:
-                log_failure(_log, "on_retry of %s failed", self.policy.name)
+                log_failure(_log, "on_retry_failed", "on_retry of %s failed", self.policy.name)
         HUB.publish(event)
 
     def _give_up(self, error: Exception | None, result: object, reason: str) -> None:

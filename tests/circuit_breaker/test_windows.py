@@ -31,7 +31,7 @@ def test_count_window_shrunk(size, smaller, calls):
         if failed or slow:
             window.note(number, failed, slow)
     before = window.tally(len(calls))
-    other = window.resized(min(size, smaller))
+    other = window.resized(min(size, smaller), len(calls))
     last = calls[max(0, len(calls) - other.size) :]
     assert other.tally(len(calls)) == (len(last), sum(f for f, _ in last), sum(s for _, s in last))
     assert window.tally(len(calls)) == before

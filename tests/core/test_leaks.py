@@ -86,7 +86,7 @@ def test_blocks_do_not_grow():
                 again.call(int)
 
     assert growth(work) < 8_000
-    assert (breaker._blocks, places._blocks) == ({}, {})
+    assert (breaker._blocks, places._blocks) == ([], [])
 
 
 def test_unnamed_policies_do_not_grow():

@@ -150,7 +150,7 @@ def test_blocks_left_elsewhere(make):
     entered.start()
     entered.join(5)
     policy.__exit__(None, None, None)
-    assert policy._blocks == {}
+    assert policy._blocks == []
     if policy.kind == "bulkhead":
         assert policy.active_requests == 0
 
@@ -168,7 +168,7 @@ def test_blocks_in_tasks():
         await asyncio.gather(*(block(turns) for turns in (5, 1, 3)))
 
     run(main())
-    assert (policy.active_requests, policy._blocks) == (0, {})
+    assert (policy.active_requests, policy._blocks) == (0, [])
 
 
 def test_block_disabled_between():

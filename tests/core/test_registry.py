@@ -209,11 +209,11 @@ def test_after_fork():
     own, called = Registry(), []
     own.obtain("circuit_breaker", "b", None, lambda: circuit_breaker("other"))
     own.fork_hooks.append(lambda: called.append(1))
-    held = threading.Thread(target=own._lock.acquire, daemon=True)
+    held = threading.Thread(target=own.lock.acquire, daemon=True)
     held.start()
     held.join(5)
     own.after_fork()
-    assert own._lock.acquire(timeout=1)
-    own._lock.release()
+    assert own.lock.acquire(timeout=1)
+    own.lock.release()
     assert called == [1]
     assert own.circuit_breakers["b"].call(int) == 0

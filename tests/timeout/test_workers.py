@@ -114,9 +114,9 @@ def test_idle_workers_leave(monkeypatch):
 
 def test_worker_hired_while_leaving(monkeypatch):
     """A worker that is hired in the moment it wants to leave stays and makes the call."""
-    monkeypatch.setattr(workers, "IDLE_SECONDS", 0.02)
+    monkeypatch.setattr(workers, "IDLE_SECONDS", 0.1)
     worker = hire()  # and so not in the list of the idle, from which it would take itself
-    threading.Event().wait(0.06)
+    threading.Event().wait(0.13)
     worker.begin(lambda args, kwargs: args[0], ("ok",), {}, float("inf"))
     assert worker.finished.acquire(timeout=WAIT)
     assert worker.collect() == "ok"
