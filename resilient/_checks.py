@@ -19,6 +19,30 @@ ErrorFilter: TypeAlias = "type[BaseException] | tuple[type[BaseException], ...] 
 LONGEST = threading.TIMEOUT_MAX
 
 
+class Options:
+    """Base of the frozen configurations: comparing and showing them, which dataclasses would compile for each anew."""
+
+    __slots__ = ()
+
+    def differences(self, other: Options) -> list[str]:
+        """The options in which two configurations differ; 1, True and 1.0 are three different values."""
+
+        def key(options: Options, name: str) -> tuple[type, Any]:
+            value = getattr(options, name)
+            return type(value), value
+
+        return [name for name in type(self).__slots__ if key(self, name) != key(other, name)]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, type(self)) and not self.differences(other)
+
+    __hash__ = None  # type: ignore[assignment]  # equal ones may hold what cannot be hashed
+
+    def __repr__(self) -> str:
+        names: tuple[str, ...] = type(self).__slots__
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
+
+
 def bad(option: str, value: object, remedy: str) -> ConfigurationError:
     """The error for an option with an impossible value."""
     return ConfigurationError(f"{option}={value!r}: {remedy}")

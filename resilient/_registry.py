@@ -226,7 +226,7 @@ class Registry:
                 shelf = self._shelves[kind]
                 known = shelf._named.get(name)
                 if known is not None:
-                    if not (_same(config, known.config) or _same(config, known.defined)):
+                    if config not in (known.config, known.defined):
                         raise ConfigurationError(
                             f"{kind} {name!r} is already defined differently: {_difference(known.config, config)}. "
                             f"Use one definition (registry.{SHELVES[kind]}[{name!r}]), or another name"
@@ -275,21 +275,8 @@ class Registry:
         return f"<resilient.registry: {counts}>"
 
 
-def _unequal(old: Any, new: Any) -> list[str]:
-    """The options in which two configurations differ; 1, True and 1.0 are three different values."""
-
-    def key(value: Any) -> Any:
-        return type(value), value
-
-    return [name for name in type(old).__slots__ if key(getattr(old, name)) != key(getattr(new, name))]
-
-
-def _same(old: Any, new: Any) -> bool:
-    return not _unequal(old, new)
-
-
 def _difference(old: Any, new: Any) -> str:
-    names = _unequal(old, new)
+    names = old.differences(new)
     return "; ".join(f"{name} was {getattr(old, name)!r} and is now {getattr(new, name)!r}" for name in names)
 
 

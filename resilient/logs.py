@@ -1,8 +1,8 @@
 """What the package logs: one record per event, through stdlib logging, with the event's fields in `extra`.
 
-Rejections are not logged: each reaches its caller as an exception, and in an outage there are very many.
-Loggers: `resilient.retry`, `resilient.circuit_breaker`, `resilient.timeout`, `resilient.degrade`,
-and `resilient.registry`. Nothing is logged for a call that simply succeeds.
+What happens to every call of an outage is at DEBUG.
+Loggers: `resilient.retry`, `resilient.circuit_breaker`, `resilient.timeout`, `resilient.degrade`, `resilient.rejected`
+(by breakers and bulkheads) and `resilient.registry`. Nothing is logged for a call that simply succeeds.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ LINES: dict[type[Event], Line] = {
     events.CircuitStateChanged: _line(
         "circuit_breaker", _INFO, lambda e: f"{e.name}: {e.old.value} -> {e.new.value} ({e.reason})"
     ),
+    events.CallRejected: _line("rejected", _DEBUG, lambda e: f"{e.name}: call rejected by {e.kind} ({e.reason})"),
     events.CallTimedOut: _line("timeout", _DEBUG, lambda e: f"{e.name}: no answer within {e.limit:.3g} s"),
     events.FallbackServed: _line("degrade", _DEBUG, lambda e: f"{e.name}: answered from {e.source}"),
     events.FallbackFailed: _line("degrade", _WARNING, lambda e: f"{e.name}: a fallback failed ({_error(e)})"),

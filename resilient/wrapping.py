@@ -11,7 +11,6 @@ import asyncio
 import enum
 import functools
 import inspect
-import pickle
 import weakref
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -291,6 +290,8 @@ class Guarded(wrapt.FunctionWrapper):  # type: ignore[type-arg]
     def __reduce_ex__(self, protocol: Any) -> str:
         name = getattr(self.__wrapped__, "__qualname__", None)
         if name is None:
+            import pickle  # not for everybody who imports the package
+
             raise pickle.PicklingError(
                 f"{self!r} has no name to be pickled by; pickle what it wraps, and guard it anew"
             )

@@ -11,8 +11,8 @@ from resilient.circuit_breaker import CircuitBreaker
 from resilient.errors import ConfigurationError
 
 
-@dataclass(frozen=True, slots=True)
-class BulkheadConfig:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class BulkheadConfig(check.Options):
     """The options of `@bulkhead`, checked and in their internal form."""
 
     max_concurrent: int = 100

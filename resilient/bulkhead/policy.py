@@ -179,7 +179,7 @@ class Bulkhead(BlockPolicy):
 
     def _refusal(self, error: type[RejectedError], reason: str) -> RejectedError:
         self._rejected += 1
-        if CallRejected in HUB.by_type:
+        if HUB.wants(CallRejected):
             HUB.publish(CallRejected(self.name, self.kind, reason, None))
         return error(self.name)
 

@@ -12,8 +12,8 @@ DEFAULT_MINIMUM_IN_TIME = 10
 DEFAULT_LEASE = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class CircuitBreakerConfig:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class CircuitBreakerConfig(check.Options):
     """The options of `@circuit_breaker`, checked and in their internal form."""
 
     failure_threshold: int = 5

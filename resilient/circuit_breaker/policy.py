@@ -235,7 +235,7 @@ class CircuitBreaker(BlockPolicy):
                 return permit
             reason, retry_after = permit
         self._rejected += 1
-        if CallRejected in HUB.by_type:
+        if HUB.wants(CallRejected):
             HUB.publish(CallRejected(self.name, self.kind, reason, retry_after))
         # What CircuitOpenError(name, retry_after) does, without the frame of its __init__.
         name = self._name or self.name

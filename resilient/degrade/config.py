@@ -19,8 +19,8 @@ class Manager(Protocol):
     def record(self, service: str, ok: bool) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class DegradeConfig:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class DegradeConfig(check.Options):
     """The options of `@degrade`, checked and in their internal form."""
 
     fallback: Any = ...

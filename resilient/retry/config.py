@@ -13,8 +13,8 @@ from resilient.retry import backoff as wait
 from resilient.retry.budget import RetryBudget
 
 
-@dataclass(frozen=True, slots=True)
-class RetryConfig:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class RetryConfig(check.Options):
     """The options of `@retry`, checked and in their internal form."""
 
     max_attempts: int | None = 3

@@ -9,8 +9,8 @@ from resilient import _checks as check
 METHODS = ("thread", "signal", "cooperative")
 
 
-@dataclass(frozen=True, slots=True)
-class TimeoutConfig:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class TimeoutConfig(check.Options):
     """The options of `timeout`, checked and in their internal form."""
 
     limit: float

@@ -62,12 +62,18 @@ def test_records(event, room, level, fields, caplog):
     json.dumps({name: getattr(record, name) for name in event.fields() if name != "name"})
 
 
-def test_rejections_and_successes_are_not_logged(caplog):
-    """Rejections reach their callers as exceptions; successes after a failure have had their line already."""
+def test_successes_are_not_logged(caplog):
+    """A success after a failure has had its line already, when the failure was told."""
     caplog.set_level(logging.DEBUG, "resilient")
-    log_event(events.CallRejected("n", "bulkhead", "full"))
     log_event(events.RetrySucceeded("n", 2))
     assert caplog.records == []
+
+
+def test_rejections_are_for_debugging(caplog):
+    """Rejections reach their callers as exceptions, and the log at DEBUG."""
+    caplog.set_level(logging.DEBUG, "resilient")
+    log_event(events.CallRejected("n", "bulkhead", "full"))
+    assert [(record.name, record.levelname) for record in caplog.records] == [("resilient.rejected", "DEBUG")]
 
 
 @pytest.mark.parametrize("face", ["sync", "async"])
@@ -151,7 +157,7 @@ def test_level_switched_off(caplog):
 def test_every_event_has_a_line_or_none_on_purpose():
     """New events are either logged or in this short list of silent ones."""
     own = {kind for kind in events.Event.kinds if kind.__module__ == "resilient.events"}
-    assert own - set(LINES) == {events.CallRejected, events.RetrySucceeded}
+    assert own - set(LINES) == {events.RetrySucceeded}
 
 
 class Broken(logging.Handler):
