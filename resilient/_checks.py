@@ -22,7 +22,7 @@ LONGEST = threading.TIMEOUT_MAX
 class Options:
     """Base of the frozen configurations: comparing and showing them, which dataclasses would compile for each anew."""
 
-    __slots__ = ()
+    __slots__: tuple[str, ...] = ()
 
     def differences(self, other: Options) -> list[str]:
         """The options in which two configurations differ; 1, True and 1.0 are three different values."""
@@ -31,7 +31,11 @@ class Options:
             value = getattr(options, name)
             return type(value), value
 
-        return [name for name in type(self).__slots__ if key(self, name) != key(other, name)]
+        return [name for name in self.names() if key(self, name) != key(other, name)]
+
+    def names(self) -> tuple[str, ...]:
+        """The options' names."""
+        return type(self).__slots__
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, type(self)) and not self.differences(other)
@@ -39,8 +43,7 @@ class Options:
     __hash__ = None  # type: ignore[assignment]  # equal ones may hold what cannot be hashed
 
     def __repr__(self) -> str:
-        names: tuple[str, ...] = type(self).__slots__
-        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.names())})"
 
 
 def bad(option: str, value: object, remedy: str) -> ConfigurationError:

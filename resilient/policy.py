@@ -251,11 +251,12 @@ class BlockPolicy(Policy):
         """
         frame, (thread, task) = id(sys._getframe(3)), _here()
         with self._blocks_lock:
-            places = range(len(self._blocks) - 1, -1, -1)
-            by_frame = next((n for n in places if self._blocks[n][0] == frame), None)
-            by_task = next((n for n in places if self._blocks[n][1:3] == (thread, task)), None)
-            index = next((n for n in (by_frame, by_task) if n is not None), 0)
-            return self._blocks.pop(index)[3]
+            blocks = self._blocks[::-1]
+            by_frame = [block for block in blocks if block[0] == frame]
+            by_task = [block for block in blocks if block[1:3] == (thread, task)]
+            block = (by_frame or by_task or blocks[-1:])[0]
+            self._blocks.remove(block)
+            return block[3]
 
     def after_fork(self) -> None:
         """Make the policy usable in a forked child."""

@@ -74,17 +74,19 @@ class Places:
         """Give free places to those in front of the queue.
 
         May be interrupted at any call, by Ctrl-C or by the garbage collector leaving a place in the same thread, and
-        begun again: a place changes hands within two lines without a call.
+        begun again: a place changes hands within one line without a call.
         """
         while True:
             with self.lock:
                 if self.closed or self.free <= 0 or not self.queue:
                     return
                 ticket = next(iter(self.queue))
-                if not ticket.held and self.free > 0:
-                    self.free -= 1
-                    ticket.held = True
-                    self.admitted += 1
+                before = ticket.held
+                # On one line, so that nothing can come between the look, the place and the ticket.
+                self.free, ticket.held = self.free - (self.free > 0 and not ticket.held), ticket.held or self.free > 0
+                if not ticket.held:
+                    return  # the place has just gone to somebody else
+                self.admitted += not before
                 try:
                     woken = ticket.wake()
                 except BaseException:
@@ -100,9 +102,7 @@ class Places:
         """Give back what the ticket holds, a place or a position in the queue; twice is harmless."""
         with self.lock:
             self.queue.pop(ticket, None)
-            if ticket.held:
-                ticket.held = False
-                self.free += 1
+            self.free, ticket.held = self.free + ticket.held, False  # on one line, as in `hand_on`
         if self.queue:
             self.hand_on()
 

@@ -46,7 +46,7 @@ class Run:
     previous = 0.0
     last = False
     left: float | None = None
-    started = 0.0
+    started: float | None = None
 
     def __init__(self, policy: RetryPolicy, entered: int) -> None:
         self.policy = policy
@@ -74,7 +74,8 @@ class Run:
             return None
         state = None
         if policy.asks:
-            state = wait.tenacity_state(attempt, self.started, CLOCK.monotonic(), error, result)
+            now = CLOCK.monotonic()
+            state = wait.tenacity_state(attempt, self._begun(now), now, error, result)
         delay = getattr(error, "retry_after", None)
         if delay is None or (delay := wait.asked_delay(delay)) is None:
             delay = policy.delay(attempt, self.previous, state) if policy.waits else 0.0
@@ -141,14 +142,19 @@ class Run:
         if limit is None and due is None:
             return ""
         now, self.left = CLOCK.monotonic(), math.inf
-        self.started = self.started or now  # a limit set live, while the call was under way, counts from then
-        for end, reason in ((None if limit is None else self.started + limit, "elapsed"), (due, "deadline")):
+        for end, reason in ((None if limit is None else self._begun(now) + limit, "elapsed"), (due, "deadline")):
             if end is not None and end <= now:
                 return reason
             if end is not None:
                 self.left = min(self.left, end - now)
         self.last = delay >= self.left  # a clipped sleep is followed by one last attempt
         return ""
+
+    def _begun(self, now: float) -> float:
+        """When the call began; now, for a limit that was set while it was under way."""
+        if self.started is None:
+            self.started = now
+        return self.started
 
     def _announce(self, delay: float, error: Exception | None, result: object) -> None:
         if self.policy.on_retry is None and not HUB.wants(RetryScheduled):

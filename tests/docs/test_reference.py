@@ -2,13 +2,14 @@
 
 import dataclasses
 import inspect
+import logging
 import re
 from pathlib import Path
 
 import pytest
 
 import resilient
-from resilient import errors, events
+from resilient import errors, events, logs
 
 from . import pages
 
@@ -110,6 +111,18 @@ def test_events() -> None:
     assert set(documented) == set(kinds)
     for name, kind in kinds.items():
         assert set(re.findall(r"`(\w+)`", documented[name][1])) == set(kind.__slots__), name
+
+
+def test_loggers() -> None:
+    """Each event that is logged has its row with logger and level; no row is left over."""
+    rows = next(rows for rows in tables(REFERENCE / "events.md") if rows[0][:2] == ["event", "logger"])
+    documented = {row[0].strip("`"): row for row in rows[2:]}
+
+    assert set(documented) == {kind.__name__ for kind in logs.LINES}
+    for kind, line in logs.LINES.items():
+        _, logger, level = documented[kind.__name__]
+        assert logger == f"`{line.logger.name}`", kind
+        assert logging.getLevelName(line.level) in level, kind
 
 
 def test_errors() -> None:

@@ -129,3 +129,28 @@ def at_line(step, action, body, *files, when=None):
     finally:
         sys.settrace(before)
     return lines.reached
+
+
+def at_call(step, action, body, *files):
+    """Run `body()` with `action()` in between, at call number `step` in these files; whether it has that many.
+
+    That is where the interpreter itself comes in between, with a signal handler or the garbage collector.
+    """
+    left, reached, before = step, False, sys.getprofile()
+
+    def profile(frame, event, arg):
+        nonlocal left, reached
+        name = frame.f_code.co_filename.replace(os.sep, "/")
+        if reached or event not in ("call", "c_return") or not any(part in name for part in files):
+            return
+        left -= 1
+        if left < 0:
+            reached = True
+            action()
+
+    sys.setprofile(profile)
+    try:
+        body()
+    finally:
+        sys.setprofile(before)
+    return reached

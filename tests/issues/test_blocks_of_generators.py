@@ -1,12 +1,14 @@
 """Two generators in one thread that each held a `with breaker:` used to give back each other's permit."""
 
 import asyncio
+import contextlib
+import threading
 
 import pytest
 
 from resilient import bulkhead, circuit_breaker, registry
 
-from .helpers import outcome, run
+from .helpers import in_threads, outcome, run
 
 
 @pytest.fixture
@@ -95,6 +97,107 @@ def test_async_generators(breaker, time):
         return middle, seen(breaker)
 
     assert run(go()) == (("HALF_OPEN", 1), ("CLOSED", 0))
+
+
+class Helper:
+    """Enters and leaves a policy in functions of its own, whose frames are gone while the block lasts."""
+
+    def __init__(self, policy):
+        self.policy = policy
+
+    def __enter__(self, *how):
+        return self.policy.__enter__(*how)
+
+    def __exit__(self, *how):
+        return self.policy.__exit__(*how)
+
+    async def __aenter__(self, *how):
+        return await self.policy.__aenter__(*how)
+
+    async def __aexit__(self, *how):
+        return await self.policy.__aexit__(*how)
+
+
+def test_helpers_in_threads(breaker, time):
+    """A helper's block in one thread does not end that of another thread."""
+    entered, probing, middle = (threading.Event() for _ in range(3))
+    views = []
+
+    def old():
+        with Helper(breaker):
+            entered.set()
+            probing.wait(5)
+        views.append(seen(breaker))
+        middle.set()
+
+    def new():
+        entered.wait(5)
+        half_open(breaker, time)
+        with Helper(breaker):
+            probing.set()
+            middle.wait(5)
+
+    assert in_threads(old, new) == [None, None]
+    assert views == [("HALF_OPEN", 1)]
+    assert seen(breaker) == ("CLOSED", 0)
+
+
+def test_helpers_in_tasks(breaker, time):
+    """A helper's block in one task does not end that of another task."""
+
+    async def go():
+        entered, probing, middle = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        views = []
+
+        async def old():
+            async with Helper(breaker):
+                entered.set()
+                await probing.wait()
+            views.append(seen(breaker))
+            middle.set()
+
+        async def new():
+            await entered.wait()
+            half_open(breaker, time)
+            async with Helper(breaker):
+                probing.set()
+                await middle.wait()
+
+        await asyncio.gather(old(), new())
+        return views
+
+    assert run(go()) == [("HALF_OPEN", 1)]
+    assert seen(breaker) == ("CLOSED", 0)
+
+
+def test_exit_stacks_in_tasks(breaker, time):
+    """The same for exit stacks."""
+
+    async def go():
+        entered, probing, middle = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        views = []
+
+        async def old():
+            async with contextlib.AsyncExitStack() as stack:
+                await stack.enter_async_context(breaker)
+                entered.set()
+                await probing.wait()
+            views.append(seen(breaker))
+            middle.set()
+
+        async def new():
+            await entered.wait()
+            half_open(breaker, time)
+            async with contextlib.AsyncExitStack() as stack:
+                stack.enter_context(breaker)
+                probing.set()
+                await middle.wait()
+
+        await asyncio.gather(old(), new())
+        return views
+
+    assert run(go()) == [("HALF_OPEN", 1)]
+    assert seen(breaker) == ("CLOSED", 0)
 
 
 def test_failing_generator(breaker, time):

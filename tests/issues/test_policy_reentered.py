@@ -1,8 +1,15 @@
 """What the interpreter runs in between (a collected generator, a signal) used to deadlock on the policy's own lock."""
 
+import threading
+
 import pytest
 
-from .helpers import child
+from resilient import bulkhead, circuit_breaker
+
+from .helpers import at_call, child, outcome
+
+FILES = "resilient/circuit_breaker/", "resilient/bulkhead/", "resilient/policy.py", "resilient/generators.py"
+STEPS = 300
 
 COLLECTED = """
     import gc
@@ -67,6 +74,61 @@ def test_collected_generator(policy, form):
     assert child(COLLECTED.replace("POLICY", policy).replace("FORM", form)) == "ended"
 
 
+@pytest.mark.parametrize("form", ["stream", "block"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: circuit_breaker(failure_threshold=100),
+        lambda: circuit_breaker(failure_threshold=100, window_duration=60),
+        lambda: bulkhead(max_concurrent=2, max_wait=0.01),
+        lambda: bulkhead(max_concurrent=1, max_wait=0.01),
+    ],
+    ids=["breaker", "timed", "bulkhead", "full bulkhead"],
+)
+def test_generator_closed_at_a_call(make, form):
+    """At whatever call in the policy an unfinished stream or block is collected, both end, and all places are free."""
+    for step in range(STEPS):
+        policy = make()
+
+        def block(policy=policy):
+            with policy:
+                yield 1
+
+        @policy
+        def stream():
+            yield 1
+
+        @policy
+        def fail():
+            raise ValueError
+
+        def use(policy=policy):
+            with policy:
+                raise ValueError
+
+        unfinished, ended = (stream if form == "stream" else block)(), []
+        next(unfinished)
+
+        def work(policy=policy, fail=fail, use=use, unfinished=unfinished, step=step, ended=ended):
+            def body():
+                outcome(fail)
+                outcome(use)
+                policy.get_metrics()
+
+            ended.append(at_call(step, unfinished.close, body, *FILES))
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(2)
+        assert ended, f"call {step}: still waiting"
+        unfinished.close()
+        if policy.kind == "bulkhead":
+            assert policy.available_permits == policy.config.max_concurrent, f"call {step}"
+        if not ended[0]:
+            return
+    pytest.fail(f"more than {STEPS} calls")
+
+
 SIGNALLED = """
     import signal, time
     from resilient import bulkhead, circuit_breaker, registry
@@ -96,9 +158,13 @@ SIGNALLED = """
             pass
         breaker.get_metrics()
 
-    signal.signal(signal.SIGALRM, lambda *_: (HANDLER)())
-    signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
-    end = time.monotonic() + 0.6
+    def interrupt(*_):
+        (HANDLER)()
+        signal.setitimer(signal.ITIMER_REAL, 1e-4)
+
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 1e-4)
+    end = time.monotonic() + 0.4
     while time.monotonic() < end:
         try:
             fail()
@@ -106,6 +172,7 @@ SIGNALLED = """
             pass
         work()
         use()
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
     signal.setitimer(signal.ITIMER_REAL, 0)
     print(breaker.state.value)
 """

@@ -57,6 +57,22 @@ def test_max_elapsed_set_during_an_attempt_and_passed(form, time):
     assert service.ends == [(5, "elapsed")]
 
 
+@pytest.mark.parametrize("start", [0.0, 1000.0])
+def test_max_elapsed_on_a_clock_from_zero(start, time):
+    """A `max_elapsed` that was there from the beginning counts from there, whatever that clock shows."""
+    time.now = start
+    calls = []
+
+    @retry(max_attempts=5, base_delay=0, max_elapsed=10)
+    def work():
+        calls.append(1)
+        time.now += 20
+        raise ConnectionError
+
+    outcome(work)
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize("form", ["sync", "async", "loop"])
 def test_stop_set_during_an_attempt(form, time):
     """A tenacity stop set meanwhile counts from then, too."""

@@ -59,36 +59,3 @@ def test_interrupt_while_the_call_works():
     wait_for_the_end_of_all()
     """
     assert child(SETUP + script).split("\n") == ["abandoned: 1", "left: 0 abandoned: 0"]
-
-
-def test_interrupt_at_any_moment():
-    """Interrupts at random moments of short calls leave neither hanging callers nor threads nor counted calls."""
-    script = """
-    import random
-
-    armed = False
-
-    def interrupt(*_):
-        if armed:
-            raise KeyboardInterrupt
-
-    @timeout(30)
-    def f():
-        pass
-
-    signal.signal(signal.SIGALRM, interrupt)
-    chance, calls, end = random.Random(1), 0, time.monotonic() + 0.7
-    while time.monotonic() < end:
-        try:
-            armed = True
-            signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, 3e-4))
-            for _ in range(20):
-                f()
-                calls += 1
-            armed = False
-        except KeyboardInterrupt:
-            armed = False
-    print(calls > 0)
-    wait_for_the_end_of_all()
-    """
-    assert child(SETUP + script).split("\n") == ["True", "left: 0 abandoned: 0"]
