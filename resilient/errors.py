@@ -87,7 +87,7 @@ class CallTimeoutError(ResilienceError, TimeoutError):
 
     def __init__(self, name: str, limit: float, detail: str = "") -> None:
         # TimeoutError is an OSError, which would take two arguments for errno and strerror.
-        self.args = (name, limit, detail)
+        self.args = (name, limit, detail) if detail else (name, limit)
         self.name = name
         self.limit = limit
         self.detail = detail
@@ -110,7 +110,7 @@ class RetriesExhaustedError(ResilienceError):
 
     def __str__(self) -> str:
         # The result may hold anything, so only its type is shown.
-        return f"{self.name}: still a {type(self.result).__name__} to retry after {self.attempts} attempts"
+        return f"{self.name}: after {self.attempts} attempts the result, a {type(self.result).__name__}, is refused"
 
 
 class DegradationError(ResilienceError):

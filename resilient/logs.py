@@ -30,7 +30,11 @@ class Line(NamedTuple):
 
 
 def _error(event: Any) -> str:
-    return f"{type(event.error).__name__}: {event.error}" if event.error is not None else "an unacceptable result"
+    return (
+        f"{type(event.error).__name__}: {event.error}"
+        if event.error is not None
+        else "a result that retry_on_result refuses"
+    )
 
 
 def _line(room: str, level: int, text: Callable[[Any], str]) -> Line:
@@ -46,7 +50,7 @@ LINES: dict[type[Event], Line] = {
     events.RetryExhausted: _line(
         "retry",
         _ERROR,
-        lambda e: f"{e.name}: given up after {e.attempts} attempts, by {e.reason} ({_error(e)})",
+        lambda e: f"{e.name}: given up after {e.attempts} attempts; limit reached: {e.reason} ({_error(e)})",
     ),
     events.RetrySuppressed: _line(
         "retry",

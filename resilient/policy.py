@@ -36,6 +36,10 @@ class Composable:
 
     def __call__(self, fn: F, /) -> F:
         """Decorate a function, method, classmethod, staticmethod or any other callable."""
+        if isinstance(fn, Composable):
+            raise TypeError(
+                f"{self!r} cannot guard {fn!r}, which is a policy itself: stack decorators, or use Pipeline"
+            )
         return cast(F, guard(fn, self.parts))
 
     def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:

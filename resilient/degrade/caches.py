@@ -95,7 +95,7 @@ class AnswerCache:
         except (KeyError, Unkeyable):
             return MISSING
         except Exception:
-            return _failed("read")
+            return _failed("read", self._function)
 
     def store(self, args: tuple[Any, ...], kwargs: dict[str, Any], answer: Any) -> None:
         """Remember a good answer."""
@@ -112,7 +112,7 @@ class AnswerCache:
         except Unkeyable:
             return
         except Exception:
-            _failed("write")
+            _failed("write", self._function)
 
     async def aload(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The last good answer of this call, or MISSING."""
@@ -124,7 +124,7 @@ class AnswerCache:
         except (KeyError, Unkeyable):
             return MISSING
         except Exception:
-            return _failed("read")
+            return _failed("read", self._function)
 
     async def astore(self, args: tuple[Any, ...], kwargs: dict[str, Any], answer: Any) -> None:
         """Remember a good answer."""
@@ -138,7 +138,7 @@ class AnswerCache:
         except Unkeyable:
             return
         except Exception:
-            _failed("write")
+            _failed("write", self._function)
 
     def _clean_up(self) -> None:
         """Forget the dead; the caller has the lock."""
@@ -154,8 +154,9 @@ class AnswerCache:
         return (describe(self._function), *key_of(args, kwargs))
 
 
-def _failed(what: str) -> Any:
-    log_failure(_log, "cache_failed", "could not %s the cache", what)
+def _failed(what: str, function: Any = None) -> Any:
+    owner = "" if function is None else f" of {describe(function)}"
+    log_failure(_log, "cache_failed", "could not %s the cache%s", what, owner)
     return MISSING
 
 

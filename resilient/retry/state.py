@@ -209,7 +209,8 @@ def _mark(error: BaseException) -> None:
     try:
         object.__setattr__(error, _MARK, number)
     except (AttributeError, TypeError):
-        _log.debug("%s takes no attributes, so an outer retry cannot see that it was given up", type(error).__name__)
+        text = "%s takes no attributes, so an outer retry cannot see that it was given up"
+        _log.debug(text, type(error).__name__, extra={"event": "unmarked"})
 
 
 def _after_fork() -> None:

@@ -62,7 +62,7 @@ def test_worker_is_not_pickled():
         (errors.CircuitOpenError("n", 1.23456), "n: the circuit is open; retry after 1.23 s"),
         (errors.BulkheadFullError("n"), "n: the bulkhead is full"),
         (errors.CallTimeoutError("n", 2.0), "n: no answer within 2 s"),
-        (errors.RetriesExhaustedError("n", 3, ["secret"]), "n: still a list to retry after 3 attempts"),
+        (errors.RetriesExhaustedError("n", 3, ["secret"]), "n: after 3 attempts the result, a list, is refused"),
         (errors.DegradationError("n", (KeyError(),)), "n: the call and its fallbacks failed (KeyError)"),
     ],
     ids=lambda thing: type(thing).__name__,

@@ -91,7 +91,7 @@ class Elsewhere:
     def __call__(self):
         """Begin, and wait a moment for the end."""
         self._thread.start()
-        self._thread.join(0.01)
+        self._thread.join(0.003)
 
     def end(self):
         """Wait for the end, and raise what was raised."""

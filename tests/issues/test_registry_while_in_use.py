@@ -24,7 +24,6 @@ def values():
 
 
 def change():
-    registry.configure("retry", "kept", max_attempts=4)
     registry.configure("retry", "kept", max_attempts=5)
 
 
