@@ -199,7 +199,7 @@ class BlockPolicy(Policy):
 
     def __init__(self, config: Any, name: str | None) -> None:
         super().__init__(config, name)
-        self._blocks: list[tuple[int, int, Any, Any]] = []
+        self._blocks: list[tuple[tuple[int, int], tuple[int, Any], Any]] = []
         self._blocks_lock = threading.RLock()
 
     def enter(self) -> Any:
@@ -246,21 +246,26 @@ class BlockPolicy(Policy):
     def _push(self, permit: Any) -> None:
         frame = sys._getframe(2)
         with self._blocks_lock:
-            self._blocks.append((id(frame), *_here(), permit))
+            self._blocks.append(((id(frame), id(frame.f_code)), _here(), permit))
 
     def _pop(self) -> Any:
         """The permit of the block that is left: entered by the same frame, or else in the same task, or anywhere.
 
         A block may be left elsewhere than it was entered (an exit stack, a fixture, a generator that is closed).
+        A frame that has ended may have left its address to another, but hardly to one that runs the same code.
         """
-        frame, (thread, task) = id(sys._getframe(3)), _here()
+        frame = sys._getframe(3)
+        key, here = (id(frame), id(frame.f_code)), _here()
         with self._blocks_lock:
-            blocks = self._blocks[::-1]
-            by_frame = [block for block in blocks if block[0] == frame]
-            by_task = [block for block in blocks if block[1:3] == (thread, task)]
-            block = (by_frame or by_task or blocks[-1:])[0]
-            self._blocks.remove(block)
-            return block[3]
+            while True:
+                blocks = self._blocks[::-1]
+                by_frame = [block for block in blocks if block[0] == key]
+                by_task = [block for block in blocks if block[1] == here]
+                block = (by_frame or by_task or blocks[-1:])[0]
+                # Not there any more: the garbage collector has just closed a generator in this thread, which took it.
+                if block in self._blocks:
+                    self._blocks.remove(block)
+                    return block[2]
 
     def after_fork(self) -> None:
         """Make the policy usable in a forked child."""

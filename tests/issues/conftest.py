@@ -1,5 +1,7 @@
 """Fixtures of this folder: time that stands still."""
 
+import sys
+
 import pytest
 
 from resilient.clock import CLOCK
@@ -27,3 +29,12 @@ def time():
     source = Time()
     with CLOCK.use(source):
         yield source
+
+
+@pytest.fixture
+def untraced():
+    """Let no tracer run in this thread: an interrupt in the middle of one may leave its locks taken."""
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    yield
+    sys.settrace(tracer)

@@ -27,7 +27,7 @@ SCRIPT = """
     for other in others:
         other.start()
     signal.signal(signal.SIGALRM, interrupt)
-    chance, end = random.Random(SEED), time.monotonic() + 0.6
+    chance, end = random.Random(SEED), time.monotonic() + 0.5
     signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
     while time.monotonic() < end:
         try:

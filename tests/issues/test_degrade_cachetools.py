@@ -9,7 +9,9 @@ import pytest
 
 from resilient import degrade
 
-from .helpers import Elsewhere, child, run
+from .helpers import Elsewhere, at_line, child, run
+
+STEPS = 60
 
 FORKED = """
     import os, threading, time, warnings
@@ -201,6 +203,30 @@ def test_death_while_a_thread_stores():
     living.look(3)
     assert len(cache) == 1
     assert living.look(3) == 3
+
+
+@pytest.mark.parametrize("make", MAKES, ids=["Cache", "LRUCache", "LFUCache", "TTLCache"])
+def test_storing_while_an_object_dies(make, caplog):
+    """At whatever line of cleaning up another thread stores, all answers of the dead go, and nothing is logged."""
+    for step in range(STEPS):
+        cache = make()
+        kind = objects(cache)
+        living, things = kind(), [kind()]
+        for number in range(3):
+            things[0].look(number)
+
+        def die(things=things, living=living):
+            things.clear()
+            living.look(0)
+
+        storing = Elsewhere(lambda living=living: [living.look(number) for number in range(1, 4)])
+        reached = at_line(step, storing, die, "/cachetools/", "degrade/caches.py")
+        if not reached:
+            break
+        storing.end()
+        assert living.look(0) == 0
+        assert len(cache) == cache.currsize == 4, f"line {step}"
+    assert caplog.records == []
 
 
 def test_objects_that_die_in_threads():

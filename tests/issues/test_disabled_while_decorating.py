@@ -12,8 +12,8 @@ FILES = "resilient/wrapping.py", "resilient/_registry.py"
 STEPS = 300
 
 
-def define():
-    @retry(base_delay=0, max_attempts=2)
+def define(policy=None):
+    @policy or retry(base_delay=0, max_attempts=2)
     def fail(calls):
         calls.append(1)
         raise ConnectionError
@@ -55,7 +55,8 @@ def test_switching_while_decorating(leaving):
 
 def test_decorating_while_switching():
     """At whatever line of entering and leaving another thread decorates, both end well and all is guarded."""
-    kept = [define() for _ in range(3)]
+    policy = retry(name="shared", base_delay=0, max_attempts=2)
+    kept = [define(policy) for _ in range(3)]
 
     def switch_twice():
         with registry.disabled():
@@ -65,7 +66,7 @@ def test_decorating_while_switching():
         made = []
 
         def decorate(made=made):
-            made.extend(define() for _ in range(3))
+            made.extend([define(policy), define(policy), define()])
 
         decorating = Elsewhere(decorate)
         reached = at_line(step, decorating, switch_twice, "resilient/_registry.py", "/weakref.py", "/_weakrefset.py")

@@ -80,8 +80,8 @@ def test_collected_generator(policy, form):
     [
         lambda: circuit_breaker(failure_threshold=100),
         lambda: circuit_breaker(failure_threshold=100, window_duration=60),
-        lambda: bulkhead(max_concurrent=2, max_wait=0.01),
-        lambda: bulkhead(max_concurrent=1, max_wait=0.01),
+        lambda: bulkhead(max_concurrent=2, max_wait=0.002),
+        lambda: bulkhead(max_concurrent=1, max_wait=0.002),
     ],
     ids=["breaker", "timed", "bulkhead", "full bulkhead"],
 )
@@ -164,7 +164,7 @@ SIGNALLED = """
 
     signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, 1e-4)
-    end = time.monotonic() + 0.4
+    end = time.monotonic() + 0.3
     while time.monotonic() < end:
         try:
             fail()

@@ -9,7 +9,7 @@ from resilient import CallTimeoutError, timeout
 
 from .helpers import outcome
 
-pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+pytestmark = pytest.mark.usefixtures("untraced")
 
 
 @pytest.fixture
