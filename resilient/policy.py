@@ -261,7 +261,8 @@ class BlockPolicy(Policy):
                 blocks = self._blocks[::-1]
                 by_frame = [block for block in blocks if block[0] == key]
                 by_task = [block for block in blocks if block[1] == here]
-                block = (by_frame or by_task or blocks[-1:])[0]
+                by_both = [block for block in by_frame if block[1] == here]
+                block = (by_both or by_frame or by_task or blocks[-1:])[0]
                 # Not there any more: the garbage collector has just closed a generator in this thread, which took it.
                 if block in self._blocks:
                     self._blocks.remove(block)
