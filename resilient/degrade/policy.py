@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from resilient import _checks as check
 from resilient.degrade.caches import MISSING, AnswerCache, Place, aremembering, remembering
@@ -162,7 +162,10 @@ class Degradation(Policy):
                     self._note_failure(failure, errors)
         finally:
             self.tally.running -= 1
-        return self._all_failed(error, errors)
+        try:
+            self._all_failed(error, errors)
+        finally:
+            del error, errors  # their tracebacks have this frame, and the frame would have them
 
     async def _aserve(
         self, place: Place, error: Exception | None, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -187,7 +190,10 @@ class Degradation(Policy):
                     self._note_failure(failure, errors)
         finally:
             self.tally.running -= 1
-        return self._all_failed(error, errors)
+        try:
+            self._all_failed(error, errors)
+        finally:
+            del error, errors  # their tracebacks have this frame, and the frame would have them
 
     def _take_place(self) -> bool:
         """One of `fallback_limit` places for running fallbacks."""
@@ -216,7 +222,7 @@ class Degradation(Policy):
         if HUB.wants(FallbackFailed):
             HUB.publish(FallbackFailed(self.name, failure))
 
-    def _all_failed(self, error: Exception | None, errors: list[Exception]) -> Any:
+    def _all_failed(self, error: Exception | None, errors: list[Exception]) -> NoReturn:
         self.tally.failed += 1
         first = [] if error is None else [error]
         try:
