@@ -192,14 +192,14 @@ class Timeout(BlockPolicy):
             raise RuntimeError(f"{self.name}: an async timeout works inside an asyncio task only")
         limit, deadline = self.config.limit, DUE.get()
         timers = self._loop_timers()
-        timer = timers.latest
+        timer, in_order = timers.latest, True
         if deadline is not None:
             left = deadline - CLOCK.monotonic()
             if left < limit:
-                limit, timer = left, LoopTimer()  # not in order with the others, so with a timer of its own
+                limit, timer, in_order = left, LoopTimer(), False  # ends out of order, so it has a timer of its own
         if limit <= 0:
             raise self._expired(max(0.0, limit))
-        if limit is self.config.limit and timers.loop() is not loop:
+        if in_order and timers.loop() is not loop:
             timer = timers.of(loop)
         due = loop.time() + limit
         number = next_number()
