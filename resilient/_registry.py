@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from resilient.errors import ConfigurationError
@@ -191,6 +192,16 @@ class Registry:
                 guarded.install(entry)
         if HUB.wants(ConfigurationChanged):
             HUB.publish(ConfigurationChanged(name, kind, changes))
+
+    def configure_from(self, path: str | os.PathLike[str]) -> Any:
+        """Apply a file of strategies to the live policies of the same names; their state stays.
+
+        Raises ConfigurationError, with every problem in the file, before anything is changed. See
+        `resilient.strategies.configure_from`.
+        """
+        # By name: the rooms above import this one.
+        strategies: Any = import_module("resilient.strategies")
+        return strategies.configure_from(path)
 
     @contextmanager
     def disabled(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
     ResilienceError
     ├── ConfigurationError          a policy was described wrongly (also a ValueError)
+    │   └── UnknownNameError        nothing is registered under that name (also a KeyError)
     ├── RejectedError               the call was not made
     │   ├── CircuitOpenError
     │   ├── BulkheadFullError
@@ -30,6 +31,13 @@ class ResilienceError(Exception):
 
 class ConfigurationError(ResilienceError, ValueError):
     """An option has a value that cannot work; the message names the option, the value, and what would do."""
+
+
+class UnknownNameError(ConfigurationError, KeyError):
+    """Nothing goes by the name given; the message lists the names there are."""
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)  # a KeyError would show the message in quotes
 
 
 class RejectedError(ResilienceError):
@@ -84,6 +92,8 @@ class CallTimeoutError(ResilienceError, TimeoutError):
     _worker: Any = None
     # The deadline that made the limit shorter than the policy's own, so that its owner knows its own doing.
     _due: float | None = None
+    # The policy that raised it, which may go by the name of another.
+    _by: Any = None
 
     def __init__(self, name: str, limit: float, detail: str = "") -> None:
         # TimeoutError is an OSError, which would take two arguments for errno and strerror.
@@ -114,7 +124,10 @@ class RetriesExhaustedError(ResilienceError):
 
 
 class DegradationError(ResilienceError):
-    """The call failed and no fallback answered; raised `from` the call's error. `errors` lists it and theirs."""
+    """The call failed and no fallback answered; raised `from` the call's error. `errors` lists it and theirs.
+
+    Without errors, the call was not made: its service is spared, and there was nothing to answer with.
+    """
 
     def __init__(self, name: str, errors: tuple[BaseException, ...] = ()) -> None:
         super().__init__(name, errors)
@@ -122,6 +135,8 @@ class DegradationError(ResilienceError):
         self.errors = errors
 
     def __str__(self) -> str:
+        if not self.errors:
+            return f"{self.name}: the service is spared, and nothing else has an answer"
         kinds = ", ".join(type(error).__name__ for error in self.errors)
         return f"{self.name}: the call and its fallbacks failed ({kinds})"
 

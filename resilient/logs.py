@@ -91,6 +91,8 @@ def _plain(value: Any) -> Any:
         return value.value
     if isinstance(value, BaseException):
         return f"{type(value).__name__}: {value}"  # not the exception itself, which handlers would keep alive
+    if isinstance(value, tuple) and all(isinstance(part, str) for part in value):
+        return list(value)
     return value if value is None or isinstance(value, (bool, int, float, str)) else f"<{type(value).__name__}>"
 
 

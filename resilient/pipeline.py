@@ -199,7 +199,7 @@ def _worst_case(parts: tuple[Policy, ...]) -> float:
     seconds = math.inf
     for part in reversed(parts):
         if isinstance(part, Timeout):
-            seconds = min(seconds, part.limit)
+            seconds = min(seconds, part.longest)
         elif isinstance(part, Bulkhead):
             wait: Any = part.config.max_wait
             seconds += math.inf if wait is None else wait

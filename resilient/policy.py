@@ -186,6 +186,8 @@ def plain(value: Any) -> Any:
         return [plain(part) for part in value]
     if isinstance(value, Policy):
         return value.name
+    if hasattr(type(value), "current_limit"):
+        return repr(value)  # a limit that adapts: its options, and nothing of its users
     if isinstance(value, type) or callable(value):
         return describe(value)
     return f"<{type(value).__name__}>"

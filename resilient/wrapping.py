@@ -197,8 +197,9 @@ class Guarded(wrapt.FunctionWrapper):  # type: ignore[type-arg]
         # The kind once it is known for sure: a plain function may turn out to return coroutines.
         self._self_kind: Kind | None = None if kind is Kind.SYNC else kind
         with registry.lock:
+            entry = self.compiled()  # before anybody knows of it: what is refused is not to be compiled again
             registry.watch(self)
-            self.recompile()
+            self.install(entry)
 
     @property
     def policies(self) -> tuple[Policy, ...]:
@@ -328,16 +329,17 @@ def guard(fn: Any, policies: tuple[Policy, ...]) -> Any:
         return type(fn)(guard(fn.__func__, policies))
     _refuse(fn, policies)
     inner: tuple[Policy, ...] = ()
+    proxy: Any = None
     if isinstance(fn, MethodType) and isinstance(fn.__func__, Guarded):
         inner, fn = fn.__func__.policies, MethodType(fn.__func__.__wrapped__, fn.__self__)
     kind = kind_of(fn)
     if isinstance(fn, Guarded):
-        kind = fn.settled or kind
+        kind, proxy = fn.settled or kind, type(fn)  # a kind of proxy with more to show stays one
         inner, fn = fn.policies, fn.__wrapped__
     for policy in policies:
         policy.bind(fn)
     binds = hasattr(type(fn), "__get__") and not isinstance(fn, (MethodType, functools.partial))
-    return (Guarded if binds else GuardedObject)(fn, policies + inner, kind)
+    return (proxy or (Guarded if binds else GuardedObject))(fn, policies + inner, kind)
 
 
 _UNGUARDABLE = {

@@ -38,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     _add_demo(commands)
+    _add_schema(commands)
     return parser
 
 
@@ -89,3 +90,23 @@ def _run_demo(arguments: argparse.Namespace) -> int:
 
     settings = Settings(arguments.seconds, arguments.seed, arguments.latency, arguments.error_rate)
     return run_demo(settings, as_json=arguments.json)
+
+
+def _add_schema(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    schema = commands.add_parser(
+        "schema",
+        help="print the JSON Schema of a file of strategies",
+        description=(
+            "Prints the JSON Schema of a file of strategies (TOML, JSON or YAML), with which editors complete and "
+            "check it. Of a pyproject.toml it describes the table [tool.resilient]."
+        ),
+        epilog="Needs pip install resilient-toolkit[config].",
+    )
+    schema.add_argument("--output", metavar="FILE", help="write it to a file instead")
+    schema.set_defaults(run=_run_schema)
+
+
+def _run_schema(arguments: argparse.Namespace) -> int:
+    from resilient.cli.schema_command import run_schema
+
+    return run_schema(arguments.output)

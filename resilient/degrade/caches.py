@@ -10,11 +10,11 @@ import logging
 import sys
 import threading
 import weakref
-from collections import deque
+from collections import UserDict, deque
 from collections.abc import Callable, MutableMapping
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from resilient._registry import registry
 from resilient.degrade.keys import Unkeyable, key_of
@@ -55,6 +55,12 @@ def _lock_of(cache: Any) -> CacheLock | None:
     return _locks[key][1]
 
 
+def _reads_only(cache: Any) -> bool:
+    """Whether reading a cachetools cache changes nothing in it."""
+    plain: Any = sys.modules["cachetools"].Cache
+    return type(cache).__getitem__ is plain.__getitem__ and type(cache).__missing__ is plain.__missing__
+
+
 def _after_fork() -> None:
     for _, lock in list(_locks.values()):
         lock.lock = threading.RLock()
@@ -63,95 +69,194 @@ def _after_fork() -> None:
 registry.fork_hooks.append(_after_fork)
 
 
-class AnswerCache:
-    """Good answers of one function by the arguments of its calls; several functions may share the cache."""
+class KeyedCache:
+    """A user's cache, read and written by key. What it raises is logged, and taken for an empty cache."""
 
-    __slots__ = ("_function", "_key", "_lock", "_mapping", "_on_death", "cache", "is_async")
+    __slots__ = ("_lock", "_reads_only", "cache", "in_process", "is_async", "is_mapping", "on_death", "owner")
 
-    def __init__(self, cache: Any, key: Callable[..., Any] | None, function: Any) -> None:
+    def __init__(self, cache: Any, owner: Any = None) -> None:
         self.cache = cache
-        self._key = key
-        self._function = function
-        self._mapping = isinstance(cache, MutableMapping)
-        self.is_async = not self._mapping and any(
+        #: The function to name in the log.
+        self.owner = owner
+        self.is_mapping = isinstance(cache, MutableMapping)
+        #: Whether it lives and dies with the process, as far as one can know.
+        self.in_process = isinstance(cache, (dict, UserDict)) or (
+            "cachetools" in sys.modules and isinstance(cache, sys.modules["cachetools"].Cache)
+        )
+        self.is_async = not self.is_mapping and any(
             inspect.iscoroutinefunction(getattr(cache, name)) for name in ("get", "set")
         )
         self._lock = _lock_of(cache)
-        self._on_death: Callable[[Any], None] | None = None
-        if self._mapping:
-            self._on_death = partial(_forget, cache) if self._lock is None else self._lock.dead.append
+        # Caches that count or reorder what is read, or drop what has expired, need the lock for reading too.
+        self._reads_only = self._lock is not None and _reads_only(cache)
+        #: What weak references in keys are to call when they die.
+        self.on_death: Callable[[Any], None] | None = None
+        if self.is_mapping:
+            self.on_death = partial(_forget, cache) if self._lock is None else self._lock.dead.append
 
-    def load(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The last good answer of this call, or MISSING."""
+    def read(self, key: Any) -> Any:
+        """The value of this key, or MISSING."""
         try:
-            key = self._key_of(args, kwargs, None)
-            if not self._mapping:
-                return _or_missing(self.cache.get(key))
-            if self._lock is None:
+            if not self.is_mapping:
+                return _or_missing(_not_awaitable(self.cache.get(key)))
+            lock = self._lock
+            if lock is None or (self._reads_only and not lock.dead):
                 return self.cache[key]
-            with self._lock.lock:
+            with lock.lock:
                 self._clean_up()
                 return self.cache[key]
-        except (KeyError, Unkeyable):
+        except KeyError:
             return MISSING
         except Exception:
-            return _failed("read", self._function)
+            return _failed("read", self.owner)
 
-    def store(self, args: tuple[Any, ...], kwargs: dict[str, Any], answer: Any) -> None:
-        """Remember a good answer."""
+    def write(self, key: Any, value: Any) -> bool:
+        """Keep a value; whether that went well."""
         try:
-            key = self._key_of(args, kwargs, self._on_death)
-            if not self._mapping:
-                self.cache.set(key, answer)
+            hash(key)  # some caches are left in disorder by a key that cannot be hashed
+            if not self.is_mapping:
+                _not_awaitable(self.cache.set(key, value))
             elif self._lock is None:
-                self.cache[key] = answer
+                self.cache[key] = value
             else:
                 with self._lock.lock:
                     self._clean_up()
-                    self.cache[key] = answer
-        except Unkeyable:
-            return
+                    self.cache[key] = value
         except Exception:
-            _failed("write", self._function)
+            _failed("write", self.owner)
+            return False
+        return True
 
-    async def aload(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The last good answer of this call, or MISSING."""
-        if not self.is_async:
-            return self.load(args, kwargs)
+    def remove(self, key: Any) -> None:
+        """Forget a key."""
         try:
-            answer = self.cache.get(self._key_of(args, kwargs, None))
-            return _or_missing(await answer if inspect.isawaitable(answer) else answer)
-        except (KeyError, Unkeyable):
+            if not self.is_mapping:
+                self.cache.delete(key)
+            elif self._lock is None:
+                self.cache.pop(key, None)
+            else:
+                with self._lock.lock:
+                    self.cache.pop(key, None)
+        except Exception:
+            _failed("clean up", self.owner)
+
+    async def aread(self, key: Any) -> Any:
+        """The value of this key, or MISSING."""
+        if self.is_mapping:
+            return self.read(key)
+        try:
+            value = self.cache.get(key)
+            return _or_missing(await value if inspect.isawaitable(value) else value)
+        except KeyError:
             return MISSING
         except Exception:
-            return _failed("read", self._function)
+            return _failed("read", self.owner)
 
-    async def astore(self, args: tuple[Any, ...], kwargs: dict[str, Any], answer: Any) -> None:
-        """Remember a good answer."""
-        if not self.is_async:
-            self.store(args, kwargs, answer)
-            return
+    async def awrite(self, key: Any, value: Any) -> bool:
+        """Keep a value; whether that went well."""
+        if self.is_mapping:
+            return self.write(key, value)
         try:
-            done = self.cache.set(self._key_of(args, kwargs, None), answer)
+            hash(key)
+            done = self.cache.set(key, value)
             if inspect.isawaitable(done):
                 await done
-        except Unkeyable:
-            return
         except Exception:
-            _failed("write", self._function)
+            _failed("write", self.owner)
+            return False
+        return True
+
+    async def aremove(self, key: Any) -> None:
+        """Forget a key."""
+        if self.is_mapping:
+            self.remove(key)
+            return
+        try:
+            done = self.cache.delete(key)
+            if inspect.isawaitable(done):
+                await done
+        except Exception:
+            _failed("clean up", self.owner)
 
     def _clean_up(self) -> None:
         """Forget the dead; the caller has the lock."""
         while self._lock is not None and self._lock.dead:
             _forget(self.cache, self._lock.dead.popleft())
 
-    def _key_of(self, args: tuple[Any, ...], kwargs: dict[str, Any], on_death: Callable[[Any], None] | None) -> Any:
-        if self._key is not None:
-            return self._key(*args, **kwargs)
-        if self._mapping:
-            return key_of((self._function, *args), kwargs, on_death)
+
+class CallKeys:
+    """Makes the keys of one function's calls: by `key=`, or by function and arguments."""
+
+    __slots__ = ("_function", "_key", "_mourned", "_name", "_weak")
+
+    def __init__(self, function: Any, key: Callable[..., Any] | None, store: KeyedCache) -> None:
+        self._function = function
+        self._key = key
         # A cache elsewhere outlives the function object, and knows it by name.
-        return (describe(self._function), *key_of(args, kwargs))
+        self._name = None if store.is_mapping else describe(function)
+        self._weak = self._mourned = ()
+        if key is None and store.is_mapping:
+            try:
+                self._weak, self._mourned = key_of((function,), {}), key_of((function,), {}, store.on_death)
+            except Unkeyable:
+                self._name = describe(function)
+
+    def __call__(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], on_death: Callable[[Any], None] | None = None
+    ) -> Any:
+        """The key of a call; raises Unkeyable, also (logged) where `key=` failed."""
+        if self._key is not None:
+            try:
+                return self._key(*args, **kwargs)
+            except Exception:
+                _failed("make a key for", self._function)
+                raise Unkeyable from None
+        if self._name is not None:
+            return (self._name, *key_of(args, kwargs))
+        return (self._weak if on_death is None else self._mourned) + key_of(args, kwargs, on_death)
+
+
+class AnswerCache:
+    """Good answers of one function by the arguments of its calls; several functions may share the cache."""
+
+    __slots__ = ("_keys", "_store", "cache", "is_async")
+
+    def __init__(self, cache: Any, key: Callable[..., Any] | None, function: Any) -> None:
+        self.cache = cache
+        self._store = KeyedCache(cache, function)
+        self.is_async = self._store.is_async
+        self._keys = CallKeys(function, key, self._store)
+
+    def key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The key to store the answer of a call under, before it may change its arguments; MISSING without one."""
+        try:
+            return self._keys(args, kwargs, self._store.on_death)
+        except Unkeyable:
+            return MISSING
+
+    def load(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The last good answer of this call, or MISSING."""
+        try:
+            return self._store.read(self._keys(args, kwargs))
+        except Unkeyable:
+            return MISSING
+
+    def store(self, key: Any, answer: Any) -> None:
+        """Remember a good answer under what `key` has returned."""
+        if key is not MISSING:
+            self._store.write(key, answer)
+
+    async def aload(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The last good answer of this call, or MISSING."""
+        try:
+            return await self._store.aread(self._keys(args, kwargs))
+        except Unkeyable:
+            return MISSING
+
+    async def astore(self, key: Any, answer: Any) -> None:
+        """Remember a good answer under what `key` has returned."""
+        if key is not MISSING:
+            await self._store.awrite(key, answer)
 
 
 def _failed(what: str, function: Any = None) -> Any:
@@ -173,43 +278,86 @@ def _forget(cache: MutableMapping[Any, Any], dead: Any) -> None:
         _failed("clean up")
 
 
+def is_fresh_cache(cache: Any) -> bool:
+    """Whether it is a cache that knows how old its answers are, and makes the layers around it itself."""
+    return getattr(type(cache), "keeps_ages", False) is True
+
+
 def check_cache(cache: Any) -> None:
     """Raise TypeError for what is no cache."""
-    if isinstance(cache, MutableMapping):
+    if isinstance(cache, MutableMapping) or is_fresh_cache(cache):
         return
     if not all(callable(getattr(cache, name, None)) for name in ("get", "set", "delete")):
         raise TypeError(f"cache={cache!r}: must be a MutableMapping, or have get, set and delete")
 
 
-#: Where the fallbacks inside a remembered call leave a note, so that what they answer is not remembered.
-_notes: ContextVar[list[None] | None] = ContextVar("resilient_fallback_notes", default=None)
+class Notes:
+    """What is told, while a call is made, of answers inside it that are not the call's own.
+
+    left: whether there are any; old: whether one was an answer from a cache, and still fresh.
+    """
+
+    __slots__ = ("everywhere", "left", "old", "outer")
+
+    def __init__(self, everywhere: bool = False) -> None:
+        #: Whether to hear of all degradations, also of those that are not in the same chain.
+        self.everywhere = everywhere
+        self.left = self.old = False
+        self.outer: Notes | None = None
+
+    def __enter__(self) -> Notes:
+        self.outer = NOTES.get()
+        NOTES.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Without a token: a coroutine may be closed in another context than it began in.
+        if NOTES.get() is self:
+            NOTES.set(self.outer)
+        self.outer = None
+
+
+#: What those that are under way in this context leave their notes with.
+NOTES: ContextVar[Notes | None] = ContextVar("resilient_fallbackNOTES", default=None)
+
+
+class Answers(Protocol):
+    """What a degradation needs of its cache, by the arguments of a call."""
+
+    @property
+    def is_async(self) -> bool: ...
+    def load(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
+    async def aload(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
 
 
 class Place(NamedTuple):
     """Where a degradation stands: its own cache, and whether another one around it in the same chain has a cache."""
 
-    cache: AnswerCache | None
+    cache: Answers | None
     cached_around: bool
 
     def tell_the_cache_around(self) -> None:
         """This answer is not the call's own."""
-        notes = _notes.get() if self.cached_around else None
-        if notes is not None:
-            notes.append(None)
+        notes = NOTES.get()
+        if notes is not None and (self.cached_around or notes.everywhere):
+            notes.left = True
+
+    def tell_of_fresh(self) -> None:
+        """This answer is the call's own, but not of now."""
+        notes = NOTES.get()
+        if notes is not None and (self.cached_around or notes.everywhere):
+            notes.left = notes.old = True
 
 
 def remembering(call: Layer, cache: AnswerCache) -> Layer:
     """Remember good answers."""
 
     def remember(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        notes: list[None] = []
-        token = _notes.set(notes)
-        try:
+        key = cache.key(args, kwargs)
+        with Notes() as notes:
             answer = call(args, kwargs)
-        finally:
-            _notes.reset(token)
-        if not notes:
-            cache.store(args, kwargs, answer)
+        if not notes.left:
+            cache.store(key, answer)
         return answer
 
     return remember
@@ -219,17 +367,22 @@ def aremembering(call: Layer, cache: AnswerCache) -> Layer:
     """Remember good answers."""
 
     async def remember(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        notes: list[None] = []
-        token = _notes.set(notes)
-        try:
+        key = cache.key(args, kwargs)
+        with Notes() as notes:
             answer = await call(args, kwargs)
-        finally:
-            _notes.reset(token)
-        if not notes:
-            await cache.astore(args, kwargs, answer)
+        if not notes.left:
+            await cache.astore(key, answer)
         return answer
 
     return remember
+
+
+def _not_awaitable(value: Any) -> Any:
+    if inspect.isawaitable(value):
+        if inspect.iscoroutine(value):
+            value.close()
+        raise TypeError("the cache is async, and cannot serve a sync function")
+    return value
 
 
 def _or_missing(answer: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -32,7 +33,7 @@ class DegradeConfig(check.Options):
     service: str | None = None
 
     def __post_init__(self) -> None:
-        if self.fallback is ... and self.cache is None:
+        if self.fallback is ... and self.cache is None and self.manager is None:
             raise ConfigurationError("degrade needs fallback= or cache=: what is the answer when the call fails?")
         check.error_filter("on", self.on)
         if self.cache is not None:
@@ -40,6 +41,8 @@ class DegradeConfig(check.Options):
         elif self.key is not None:
             raise check.bad("key", self.key, "makes keys for a cache; give cache= too")
         check.callable_or_none("key", self.key)
+        if inspect.iscoroutinefunction(self.key):
+            raise TypeError(f"key={self.key!r}: is async; keys are made by sync functions")
         check.count("fallback_limit", self.fallback_limit, none="no limit")
         for method in ("is_degraded", "record") if self.manager is not None else ():
             if not callable(getattr(self.manager, method, None)):

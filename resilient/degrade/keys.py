@@ -15,13 +15,20 @@ from typing import Any
 Key = tuple[Any, ...]
 
 
+#: Immutable values that are equal to nothing but the same value, given the type.
+_PLAIN = frozenset((str, int, float, bool, bytes, complex, type(None)))
+
+
 class Unkeyable(Exception):
     """The arguments have no key, so the call is not cached."""
 
 
 def key_of(args: tuple[Any, ...], kwargs: dict[str, Any], on_death: Callable[[Any], None] | None = None) -> Key:
     """The key of a call's arguments; raises Unkeyable. `on_death` is called with a weak reference that has died."""
-    parts = tuple(_part(value, on_death) for value in args)
+    if len(args) == 1 and type(args[0]) in _PLAIN:
+        parts: Key = ((type(args[0]), args[0]),)
+    else:
+        parts = tuple([_part(value, on_death) for value in args])
     if not kwargs:
         return parts
     return (*parts, *((name, _part(value, on_death)) for name, value in sorted(kwargs.items())))
@@ -29,7 +36,7 @@ def key_of(args: tuple[Any, ...], kwargs: dict[str, Any], on_death: Callable[[An
 
 def _part(value: Any, on_death: Callable[[Any], None] | None) -> Hashable:
     kind = type(value)
-    if kind in (str, int, float, bool, bytes, complex, type(None)):
+    if kind in _PLAIN:
         return kind, value
     if isinstance(value, tuple):
         return kind, tuple(_part(part, on_death) for part in value)

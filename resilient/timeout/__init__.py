@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from resilient import _checks as check
 from resilient._registry import registry
 from resilient.timeout.config import TimeoutConfig
 from resilient.timeout.policy import Timeout, TimeoutMetrics
 
+if TYPE_CHECKING:
+    from resilient.timeout.smart import SmartTimeout
+
 __all__ = ["Timeout", "TimeoutConfig", "TimeoutMetrics", "timeout"]
 
 
 def timeout(
-    limit: float | timedelta, /, *, method: str = "thread", max_abandoned: int = 64, name: str | None = None
+    limit: float | timedelta | SmartTimeout,
+    /,
+    *,
+    method: str = "thread",
+    max_abandoned: int = 64,
+    name: str | None = None,
 ) -> Timeout:
-    """Raise CallTimeoutError when a call has not ended within `limit`, in seconds or as a timedelta.
+    """Raise CallTimeoutError when a call has not ended within `limit`: seconds, a timedelta, or a SmartTimeout.
 
     Use as a decorator, as `policy.call`, or as `async with timeout(2):`. An async call is cancelled. A sync call runs
     in a worker thread, which carries the caller's context variables, but not its thread-locals; a call that passes its
@@ -24,7 +32,7 @@ def timeout(
     A deadline in force shortens the limit; inside the call, the limit is a deadline itself (sync).
 
     Args:
-        limit: seconds or timedelta; 0 fails at once.
+        limit: seconds or timedelta (0 fails at once), or a SmartTimeout, which follows the service.
         method: for sync functions: "thread"; "signal" (main thread only, raises inside the call at any point);
             "cooperative" (sets a deadline for what is called, and checks when the call returns).
         max_abandoned: so many abandoned threads at most; then new calls fail at once.

@@ -5,18 +5,30 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from resilient.clock import CLOCK
 from resilient.deadlines import DUE, OwnedDue
 from resilient.errors import CallTimeoutError
 from resilient.events import HUB, CallTimedOut
 from resilient.generators import Layer
-from resilient.policy import BlockPolicy, Policy
+from resilient.policy import BlockPolicy, Policy, running_loop
 from resilient.timeout.config import TimeoutConfig
-from resilient.timeout.timers import Alarm, AlarmRang, Calls, LoopTimer, LoopTimers, Running, next_number
+from resilient.timeout.timers import (
+    Alarm,
+    AlarmRang,
+    Calls,
+    LoopTimer,
+    LoopTimers,
+    Running,
+    VaryingTimer,
+    next_number,
+)
 from resilient.timeout.workers import AbandonedCall, hire
 from resilient.wrapping import Site
+
+if TYPE_CHECKING:
+    from resilient.timeout.smart import SmartTimeout
 
 
 class TimeoutMetrics(NamedTuple):
@@ -36,7 +48,7 @@ class Timeout(BlockPolicy):
 
     def __init__(self, config: TimeoutConfig, name: str | None) -> None:
         super().__init__(config, name)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # re-entrant: the garbage collector may run a guarded call anywhere
         self._abandoned = self._timed_out = 0
         self._timers: LoopTimers | None = None  # made for the first async function
 
@@ -47,18 +59,53 @@ class Timeout(BlockPolicy):
 
     @property
     def limit(self) -> float:
-        """The limit in seconds."""
-        return self.config.limit
+        """The limit in seconds; of a SmartTimeout, the one that the next call gets."""
+        return self.config.seconds
+
+    @property
+    def longest(self) -> float:
+        """The longest limit in seconds that a call may get."""
+        smart = self.config.smart
+        return self.config.seconds if smart is None else smart.max_timeout
 
     # Sync ---------------------------------------------------------------------------------------
 
     def sync_layer(self, call: Layer, site: Site) -> Layer:
         """Call, in the way of the method, and raise when the limit passes first."""
         if self.config.method == "signal":
-            return self._signal_layer(call)
-        if self.config.method == "cooperative":
-            return self._cooperative_layer(call)
+            layer = self._signal_layer(call)
+        elif self.config.method == "cooperative":
+            layer = self._cooperative_layer(call)
+        else:
+            layer = self._thread_layer(call, site)
+        smart = self.config.smart
+        return layer if smart is None else self._measured(layer, smart)
 
+    def _measured(self, layer: Layer, smart: SmartTimeout) -> Layer:
+        """Tell a SmartTimeout how long each call takes."""
+
+        def timeout(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            own, started = smart.current_limit(), CLOCK.monotonic()
+            try:
+                result = layer(args, kwargs)
+            except Exception as error:
+                self._learn(smart, error, own, CLOCK.monotonic() - started)
+                raise
+            smart.record(CLOCK.monotonic() - started)
+            return result
+
+        return timeout
+
+    def _learn(self, smart: SmartTimeout, error: BaseException, own: float, took: float) -> None:
+        """Tell a SmartTimeout of a call that failed after so long, or that we have ended; `own` was its limit."""
+        if not isinstance(error, CallTimeoutError) or error._by is not self or isinstance(error._due, OwnedDue):
+            if isinstance(error, Exception):
+                smart.record_error(took)
+        elif not error.detail and error.limit > 0:  # else the call was not even made
+            smart.record_timeout(error.limit, own)
+            error._by = None  # told once, also where this policy is around itself
+
+    def _thread_layer(self, call: Layer, site: Site) -> Layer:
         def timeout(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             limit, due, clipped = self._limits()
             if self._abandoned and self._abandoned >= self.config.max_abandoned:
@@ -161,7 +208,10 @@ class Timeout(BlockPolicy):
 
         start, timers = self._start, self._loop_timers()
         running_loop, current_task = asyncio.get_running_loop, asyncio.current_task
-        limit = self.config.limit
+        smart = self.config.smart
+        if smart is not None:
+            return self._smart_layer(call, smart)
+        limit = self.config.seconds
 
         async def timeout(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             loop = running_loop()
@@ -184,13 +234,51 @@ class Timeout(BlockPolicy):
 
         return timeout
 
+    def _smart_layer(self, call: Layer, smart: SmartTimeout) -> Layer:
+        """The same for a limit that may be another for each call, and is told how long each takes."""
+        start, current_limit, record = self._start, smart.current_limit, smart.record
+        timers: Any = self._loop_timers()  # of VaryingTimers
+        running_loop, current_task = asyncio.get_running_loop, asyncio.current_task
+
+        async def timeout(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            loop = running_loop()
+            task = current_task(loop)
+            timer = timers.latest  # before the question whose it is, as another loop may come in between
+            own, started = current_limit(), loop.time()
+            if task is None or timers.loop() is not loop or DUE.get() is not None:
+                calls, number, task, cancelling, allowed = start()
+            else:  # the same as `_start` for the usual case, without the call
+                number, allowed, cancelling, due = next_number(), own, task.cancelling(), started + own
+                calls = timer.calls
+                calls[number] = task, due
+                if due < timer.set_for:
+                    timer.set(loop, due)
+            try:
+                result = await call(args, kwargs)
+            except BaseException as error:
+                took = loop.time() - started
+                try:
+                    if calls.pop(number, None) is None:
+                        self._ended(task, cancelling, allowed, error)
+                except CallTimeoutError as ours:
+                    self._learn(smart, ours, own, took)
+                    raise
+                self._learn(smart, error, own, took)
+                raise
+            if calls.pop(number, None) is None:
+                task.uncancel()
+            record(loop.time() - started)
+            return result
+
+        return timeout
+
     def _start(self) -> tuple[Calls, int, asyncio.Task[Any], int, float]:
         """Put the current task under the limit."""
         loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError(f"{self.name}: an async timeout works inside an asyncio task only")
-        limit, deadline = self.config.limit, DUE.get()
+        limit, deadline = self.config.seconds, DUE.get()
         timers = self._loop_timers()
         timer, in_order = timers.latest, True
         if deadline is not None:
@@ -201,19 +289,15 @@ class Timeout(BlockPolicy):
             raise self._expired(max(0.0, limit))
         if in_order and timers.loop() is not loop:
             timer = timers.of(loop)
-        due = loop.time() + limit
         number = next_number()
-        timer.calls[number] = task, due
-        if not timer.armed:
-            timer.armed = True
-            loop.call_at(due, timer.fire)
+        timer.watch(loop, number, task, loop.time() + limit)
         return timer.calls, number, task, task.cancelling(), limit
 
     def _loop_timers(self) -> LoopTimers:
         if self._timers is None:
             with self._lock:
                 if self._timers is None:
-                    self._timers = LoopTimers()
+                    self._timers = LoopTimers(LoopTimer if self.config.smart is None else VaryingTimer)
         return self._timers
 
     def _ended(self, task: asyncio.Task[Any], cancelling: int, limit: float, error: BaseException) -> None:
@@ -248,16 +332,29 @@ class Timeout(BlockPolicy):
     async def aenter(self) -> Running:
         """Put the current task under the limit."""
         self._refuse_method()
-        return Running(*self._start())
+        smart = self.config.smart
+        own, started = self.config.seconds, asyncio.get_running_loop().time()
+        return Running(*self._start(), own, started, smart)
 
     def leave(self, permit: Running, error: BaseException | None) -> None:
         """End of the block."""
-        if permit.calls.pop(permit.number, None) is not None:
-            return
-        if error is None:
-            permit.task.uncancel()
-        else:
-            self._ended(permit.task, permit.cancelling, permit.limit, error)
+        smart = permit.smart
+        loop = None if smart is None else running_loop()
+        took = -1.0 if loop is None else loop.time() - permit.started  # closed by the garbage collector: nobody knows
+        try:
+            if permit.calls.pop(permit.number, None) is None:
+                if error is None:
+                    permit.task.uncancel()
+                else:
+                    self._ended(permit.task, permit.cancelling, permit.limit, error)
+        except CallTimeoutError as ours:
+            if smart is not None:
+                self._learn(smart, ours, permit.own, took)
+            raise
+        if smart is not None and error is None:
+            smart.record(took)
+        elif smart is not None and error is not None:
+            self._learn(smart, error, permit.own, took)
 
     # Common -------------------------------------------------------------------------------------
 
@@ -268,7 +365,7 @@ class Timeout(BlockPolicy):
             if HUB.wants(CallTimedOut):
                 HUB.publish(CallTimedOut(self.name, limit, self._abandoned))
         error = CallTimeoutError(self.name, limit, detail)
-        error._due = due
+        error._due, error._by = due, self
         return error
 
     def apply(self, config: TimeoutConfig) -> None:
@@ -285,5 +382,9 @@ class Timeout(BlockPolicy):
     def after_fork(self) -> None:
         """Replace the locks; abandoned threads have stayed in the parent."""
         super().after_fork()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._abandoned = 0
+        if self._timers is not None:
+            self._timers.after_fork()
+        if self.config.smart is not None:
+            self.config.smart.after_fork()

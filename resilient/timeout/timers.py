@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import signal
 import threading
 import weakref
 from collections.abc import Callable
+from contextvars import Context
+from heapq import heappop, heappush
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resilient.clock import CLOCK
+
+if TYPE_CHECKING:
+    from resilient.timeout.smart import SmartTimeout
 
 #: The async calls under a limit by a number of their own: their task, and when they are due. One that is missing when
 #: it ends has been cancelled by us.
@@ -25,11 +31,20 @@ class LoopTimer:
     Holds no reference to the loop, so that a loop that is done with can go.
     """
 
-    __slots__ = ("__weakref__", "armed", "calls")
+    __slots__ = ("__weakref__", "armed", "calls", "context")
 
     def __init__(self) -> None:
+        # An empty one: a timer would keep its first caller's context variables alive until it goes off.
+        self.context = Context()
         self.calls: Calls = {}
         self.armed = False
+
+    def watch(self, loop: asyncio.AbstractEventLoop, number: int, task: asyncio.Task[Any], due: float) -> None:
+        """Put a call under the timer; none before it is due later."""
+        self.calls[number] = task, due
+        if not self.armed:
+            self.armed = True
+            loop.call_at(due, self.fire, context=self.context)
 
     def fire(self) -> None:
         """Cancel what is due, and set the timer for the next."""
@@ -39,31 +54,90 @@ class LoopTimer:
         for number, (task, due) in list(self.calls.items()):
             if due > now:
                 self.armed = True
-                loop.call_at(due, self.fire)
+                loop.call_at(due, self.fire, context=self.context)
                 return
             del self.calls[number]
             task.cancel()
 
 
+class VaryingTimer(LoopTimer):
+    """The same for calls whose limits differ: the timer is set for the first that is due.
+
+    Most calls have ended when it goes off. Those that have not are then put in order, each once, in a heap.
+    """
+
+    __slots__ = ("_heap", "_latest", "set_for")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._heap: list[tuple[float, int]] = []
+        self._latest = -1
+        self.set_for = math.inf
+
+    def watch(self, loop: asyncio.AbstractEventLoop, number: int, task: asyncio.Task[Any], due: float) -> None:
+        """Put a call under the timer."""
+        self.calls[number] = task, due
+        if due < self.set_for:
+            self.set(loop, due)
+
+    def set(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        """Let the timer go off then."""
+        self.set_for = due
+        loop.call_at(due, self.fire_for, due, context=self.context)
+
+    def fire_for(self, when: float) -> None:
+        """Cancel what is due, and set the timer for the next; nothing if it has been set for another time since."""
+        if when != self.set_for:
+            return  # not cancelled at once, as the handle to do that with would keep the loop alive
+        self.set_for = math.inf
+        self._sort_in()
+        loop = asyncio.get_running_loop()
+        now, calls, heap = loop.time(), self.calls, self._heap
+        while heap:
+            due, number = heap[0]
+            if number in calls and due > now:
+                self.set(loop, due)
+                return
+            heappop(heap)
+            if number in calls:
+                calls.pop(number)[0].cancel()
+
+    def _sort_in(self) -> None:
+        """Put the calls that began since the last time into the heap; numbers only grow."""
+        before, newest = self._latest, None
+        for number in reversed(self.calls):
+            if number <= before:
+                break
+            newest = number if newest is None else newest
+            heappush(self._heap, (self.calls[number][1], number))
+        if newest is not None:
+            self._latest = newest
+
+
 class LoopTimers:
     """The timers of one policy, a `LoopTimer` for each event loop; the latest is found without a dictionary."""
 
-    __slots__ = ("_all", "_lock", "latest", "loop")
+    __slots__ = ("_all", "_lock", "_make", "latest", "loop")
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, make: Callable[[], LoopTimer] = LoopTimer) -> None:
+        self._make = make
+        self._lock = threading.RLock()
         self._all: weakref.WeakKeyDictionary[Any, LoopTimer] = weakref.WeakKeyDictionary()
         self.loop: Callable[[], Any] = lambda: None
-        self.latest = LoopTimer()
+        self.latest = make()
 
     def of(self, loop: asyncio.AbstractEventLoop) -> LoopTimer:
         """The timer of a loop, which becomes the latest."""
         with self._lock:
             timer = self._all.get(loop)
             if timer is None:
-                timer = self._all[loop] = LoopTimer()
+                timer = self._all[loop] = self._make()
             self.loop, self.latest = weakref.ref(loop), timer
         return timer
+
+    def after_fork(self) -> None:
+        """Replace the lock in a forked child."""
+        self._lock = threading.RLock()
 
 
 class Running(NamedTuple):
@@ -74,6 +148,9 @@ class Running(NamedTuple):
     task: asyncio.Task[Any]
     cancelling: int
     limit: float
+    own: float  # the limit without regard for a deadline
+    started: float
+    smart: SmartTimeout | None
 
 
 class AlarmRang(BaseException):

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from resilient import CircuitOpenError, bulkhead, circuit_breaker, degrade, retry, timeout
+from resilient import (
+    CachedDegradation,
+    CircuitOpenError,
+    DegradationManager,
+    SmartTimeout,
+    bulkhead,
+    circuit_breaker,
+    degrade,
+    retry,
+    timeout,
+)
 
 from . import loops
 from .harness import Case
@@ -21,6 +31,8 @@ SYNC_LIMITS: dict[str, Limits] = {
     "breaker, window of 100 calls": {"W": 0.56},
     "bulkhead": {"W": 0.57},
     "degrade": {"W": 0.49},
+    "degrade, with a manager": {"W": 1.20},
+    "degrade, fresh answer in its cache": {"W": 1.50},
     "degrade, retry, breaker, bulkhead": {"W": 0.94},
     "method with retry": {"W": 0.80},
     "breaker, open: rejection": {"W": 1.90},
@@ -32,9 +44,12 @@ ASYNC_LIMITS: dict[str, Limits] = {
     "breaker, consecutive": {"W": 0.72},
     "bulkhead": {"W": 0.75},
     "degrade": {"W": 0.70},
+    "degrade, with a manager": {"W": 1.20},
+    "degrade, fresh answer in its cache": {"W": 1.50},
     "degrade, retry, breaker, bulkhead": {"W": 1.40},
     "degrade, retry, breaker, bulkhead, timeout": {"W": 2.75},
     "timeout, no suspension": {"W": 1.75, "asyncio.timeout": 1.00},
+    "timeout, adaptive": {"W": None, "timeout(30), and W": 1.00},
     "timeout, one suspension": {"W": 5.60, "asyncio.timeout, suspending": 1.00},
     "breaker, open: rejection": {"W": 2.00},
     "retry, two failures, then success": {"W": None},
@@ -80,6 +95,8 @@ BOTH: dict[str, Callable[[], Decorator]] = {
     "breaker, consecutive": lambda: circuit_breaker(failure_threshold=5),
     "bulkhead": lambda: bulkhead(max_concurrent=100),
     "degrade": lambda: degrade(fallback=0),
+    "degrade, with a manager": lambda: degrade(fallback=0, manager=DegradationManager(), service="service"),
+    "degrade, fresh answer in its cache": lambda: degrade(fallback=0, cache=CachedDegradation(cache_ttl=3600)),
     "degrade, retry, breaker, bulkhead": four,
     "breaker, open: rejection": lambda: circuit_breaker(failure_threshold=1, recovery_timeout=3600),
     "retry, two failures, then success": lambda: retry(max_attempts=3, base_delay=0, jitter=False),
@@ -97,6 +114,7 @@ OURS = Library(
     | {
         "degrade, retry, breaker, bulkhead, timeout": five,
         "timeout, no suspension": lambda: timeout(30),
+        "timeout, adaptive": lambda: timeout(SmartTimeout(base_timeout=10)),
         "timeout, one suspension": lambda: timeout(30),
     },
 )

@@ -18,6 +18,8 @@ from time import perf_counter
 from types import FunctionType
 from typing import Any, TypeVar, cast
 
+from resilient import timeout
+
 wrapt: Any = import_module("wrapt")
 F = TypeVar("F", bound=Callable[..., Any])
 Loop = Callable[[int], float]
@@ -236,6 +238,22 @@ def asyncio_timeout(function: Async) -> AsyncLoop:
     return own_code(loop)
 
 
+def plain_timeout_and_w() -> AsyncLoop:
+    """One call under a fixed limit, and then one that is W: what an adaptive limit may cost at most."""
+    guarded: Any = timeout(30)(abare())
+    other: Any = noop(bare())
+
+    async def loop(n: int) -> float:
+        f, w = guarded, other
+        start = perf_counter()
+        for _ in repeat(None, n):
+            await f(1)
+            w(1)
+        return perf_counter() - start
+
+    return own_code(loop)
+
+
 REFERENCES: dict[str, Callable[[], Loop]] = {
     "W": lambda: call(noop(bare())),
     "thread pool": lambda: on_one_cpu(pool_call(bare())),
@@ -243,5 +261,6 @@ REFERENCES: dict[str, Callable[[], Loop]] = {
 AREFERENCES: dict[str, Callable[[], AsyncLoop]] = {
     "W": lambda: acall(noop(abare())),
     "asyncio.timeout": lambda: asyncio_timeout(abare()),
+    "timeout(30), and W": plain_timeout_and_w,
     "asyncio.timeout, suspending": lambda: asyncio_timeout(asuspends()),
 }

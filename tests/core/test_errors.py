@@ -12,6 +12,7 @@ from resilient.errors import is_retryable
 SAMPLES = {
     "ResilienceError": (errors.ResilienceError("text"), False),
     "ConfigurationError": (errors.ConfigurationError("limit=-1: must be more"), False),
+    "UnknownNameError": (errors.UnknownNameError("service='x': not registered; known: y"), False),
     "RejectedError": (errors.RejectedError("n", 1.5), True),
     "CircuitOpenError": (errors.CircuitOpenError("n", 2.5), True),
     "BulkheadFullError": (errors.BulkheadFullError("n"), True),

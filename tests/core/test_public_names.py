@@ -28,12 +28,28 @@ def test_all_is_sorted():
     """`__all__` is in order and names nothing twice, in every package that has one."""
     for module in MODULES:
         names = list(getattr(module, "__all__", ()))
-        assert names == sorted(set(names)), module.__name__
+        assert names == sorted(set(names), key=lambda name: (not name.isupper(), name)), module.__name__
+
+
+LAZY = {
+    "CachedDegradation",
+    "DegradableService",
+    "DegradationConfig",
+    "DegradationManager",
+    "DegradationMode",
+    "FallbackStrategy",
+    "RecoveryStrategyConfig",
+    "SmartTimeout",
+    "TieredTimeout",
+    "TimeoutTier",
+    "failover",
+}
+"""What the door loads when it is asked for."""
 
 
 def test_all_is_complete():
     """`__all__` names every public thing that the door shows, and nothing that is not there."""
-    shown = {
+    shown = LAZY | {
         name for name, thing in vars(resilient).items() if not name.startswith("_") and not inspect.ismodule(thing)
     }
     # A decorator hides the folder of the same name.
@@ -149,10 +165,33 @@ def test_wrapt_without_its_extension():
     assert run_python(code, WRAPT_DISABLE_EXTENSIONS="1") != run_python(code)
 
 
+def test_lazy_names():
+    """What is loaded late is there all the same: as attribute, in `dir`, by `import *`, and by submodule."""
+    code = f"""if True:
+        import resilient
+        names = {sorted(LAZY)!r}
+        assert set(names) <= set(dir(resilient)) and not set(names) & set(vars(resilient))
+        assert all(getattr(resilient, name) is not None for name in names)
+        assert set(names) <= set(vars(resilient))
+        everything = {{}}
+        exec("from resilient import *", everything)
+        assert set(resilient.__all__) <= set(everything)
+        assert resilient.degradation.DegradationManager is resilient.DegradationManager
+        assert resilient.strategies.failover is resilient.failover
+        assert callable(resilient.timeout) and callable(resilient.degrade)
+        try:
+            resilient.nonsense
+        except AttributeError as error:
+            print(error)
+    """
+    assert run_python(code) == "module 'resilient' has no attribute 'nonsense'"
+
+
 def test_import_is_light():
     """`import resilient` brings no demo, no command line, no asyncio debugger, no metrics and no tenacity."""
     code = "import sys, resilient; print(*sorted(name for name in sys.modules))"
     loaded = set(run_python(code).split())
+    assert loaded.isdisjoint({"resilient.degradation", "resilient.strategies", "resilient.timeout.smart"})
     assert loaded.isdisjoint(
         {"resilient.demo", "resilient.cli", "tenacity", "prometheus_client", "cachetools", "argparse", "unittest"}
     )

@@ -1,0 +1,135 @@
+"""What looks at a manager's services now and then: a task in async programs, a daemon thread in sync ones."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import weakref
+from collections.abc import Callable
+from contextvars import Context
+from functools import partial
+from typing import TYPE_CHECKING
+
+from resilient.clock import CLOCK
+from resilient.events import log_failure
+from resilient.policy import running_loop
+
+if TYPE_CHECKING:
+    from resilient.degradation.manager import DegradationManager
+
+_log = logging.getLogger("resilient.degradation")
+
+
+class Monitor:
+    """One run of monitoring. Holds its manager weakly, and ends when that is gone."""
+
+    def __init__(self, manager: DegradationManager) -> None:
+        self._woken = threading.Event()
+        self._manager = weakref.ref(manager, partial(_stop, weakref.ref(self)))
+        self._stopped = False
+        self._sleeping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin, in the way that suits the caller."""
+        self._loop = running_loop()
+        if self._loop is not None:
+            self._begin(self._loop)
+        else:
+            # Nothing to clean up at exit: it is a daemon that waits, or looks.
+            self._thread = threading.Thread(target=self._run, name="resilient-degradation", daemon=True)
+            self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still looks."""
+        if self._stopped:
+            return False
+        if self._task is not None and self._loop is not None:
+            return not self._task.done() and not self._loop.is_closed()
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def serves_here(self) -> bool:
+        """Whether it looks, and its loop, if it has one, is not a stopped one of the past."""
+        loop = self._loop
+        return self.alive and (loop is None or loop is running_loop() or loop.is_running())
+
+    def stop(self) -> None:
+        """End it, from any thread."""
+        self._stopped = True
+        self._woken.set()
+        if self._task is not None:
+            self._in_loop(self._task.cancel)
+
+    def wake(self) -> None:
+        """The interval has changed: begin to wait anew."""
+        self._woken.set()
+        if self._task is not None:
+            self._in_loop(self._wait_anew)
+
+    def _in_loop(self, callback: Callable[[], object]) -> None:
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            return
+        if running_loop() is loop:
+            callback()
+            return
+        try:
+            loop.call_soon_threadsafe(callback)
+        except RuntimeError:
+            return  # the loop was closed in this very moment, and the task with it
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        # In a context of its own: a deadline around this call is not the monitor's.
+        self._task = loop.create_task(self._watch(), name="resilient-degradation", context=Context())
+
+    def _wait_anew(self) -> None:
+        if self._sleeping and not self._stopped and self._task is not None and self._loop is not None:
+            self._task.cancel()
+            self._begin(self._loop)
+
+    def _run(self) -> None:
+        interval = self._interval()
+        while interval is not None:
+            woken = self._woken.wait(interval)
+            if self._stopped:
+                return
+            self._woken.clear()
+            manager = None if woken else self._manager()
+            if manager is not None:
+                try:
+                    manager.look()
+                except Exception:
+                    log_failure(_log, "monitoring_failed", "%r: a look at the services failed", manager)
+            del manager
+            interval = self._interval()
+
+    async def _watch(self) -> None:
+        interval = self._interval()
+        while interval is not None and not self._stopped:
+            self._sleeping = True
+            await CLOCK.asleep(interval)
+            self._sleeping = False
+            manager = self._manager()
+            if manager is not None:
+                try:
+                    await manager.alook()
+                except Exception:
+                    log_failure(_log, "monitoring_failed", "%r: a look at the services failed", manager)
+            del manager
+            interval = self._interval()
+
+    def _interval(self) -> float | None:
+        manager = self._manager()
+        return None if manager is None else float(manager.config.monitoring_interval)  # type: ignore[arg-type]
+
+
+def _stop(monitor: weakref.ref[Monitor], _: object) -> None:
+    """End the monitoring of a manager that is gone."""
+    found = monitor()
+    if found is not None:
+        found.stop()

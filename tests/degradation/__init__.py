@@ -1,0 +1,1 @@
+"""Tests of degradation: tiers, queues, managers, caches."""

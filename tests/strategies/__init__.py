@@ -1,0 +1,1 @@
+"""Strategies: ready compositions of policies."""
