@@ -154,6 +154,7 @@ def _places(parts: tuple[Policy, ...]) -> Iterable[Finding]:
 
 def _summary(parts: tuple[Policy, ...]) -> Finding:
     seconds, calls = _worst_case(parts), math.prod(_attempts(part) for part in _multiplying(parts))
+    calls *= math.prod(part.amplification for part in parts)
     duration = "without a limit" if math.isinf(seconds) else f"at most {seconds:g} s"
     times = "without a limit" if math.isinf(calls) else f"at most {calls:g}"
     return Finding(
@@ -208,4 +209,6 @@ def _worst_case(parts: tuple[Policy, ...]) -> float:
             longest = part.config.max_elapsed
             # max_elapsed bounds when the last attempt begins, not when it ends.
             seconds = by_count if longest is None else min(by_count, seconds + longest)
+        else:
+            seconds = part.bound(seconds)
     return seconds

@@ -136,6 +136,13 @@ class Policy(Composable):
         """A layer for async generator functions."""
         raise TypeError(f"@{self.kind} cannot guard an async generator function; guard what it awaits for each item")
 
+    #: How many calls of the function one call through this policy may make; for `Pipeline.check`.
+    amplification: float = 1
+
+    def bound(self, seconds: float) -> float:
+        """The longest a call through this policy may take, if one of what it calls takes so long at most."""
+        return seconds
+
     def uses(self) -> tuple[Policy, ...]:
         """Other policies that this one has built in."""
         return ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import inspect
+import math
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from resilient.degradation.queues.calls import GuardedCall, PlainCall, QueuedCal
 from resilient.degradation.queues.memory import MemoryQueue
 from resilient.degradation.queues.protocol import CallQueue
 from resilient.degradation.queues.receipts import Receipt
-from resilient.degrade.caches import MISSING, AnswerCache, aremembering, remembering
+from resilient.degrade import Degradation
+from resilient.degrade.caches import MISSING, AnswerCache, Notes, Place
 from resilient.degrade.fallbacks import Fallback
 from resilient.errors import DegradationError, UnknownNameError, is_retryable
 from resilient.events import HUB, FallbackFailed, FallbackServed
@@ -148,6 +150,15 @@ class TieredCall(Policy):
         return self.config.base_timeout
 
     @property
+    def amplification(self) -> float:  # type: ignore[override]
+        """The number of tries."""
+        return self.config.max_retries + 1
+
+    def bound(self, seconds: float) -> float:
+        """The limits of all tries together."""
+        return math.fsum(min(seconds, self.config.limit(attempt)) for attempt in range(self.config.max_retries + 1))
+
+    @property
     def abandoned(self) -> int:
         """How many threads still work on tries that nobody waits for."""
         return sum(timeout.abandoned for timeout in list(self._limits.values()))
@@ -176,7 +187,7 @@ class TieredCall(Policy):
             return last(args, kwargs)
 
         place = self._place(call, site, False)
-        attempts = tries if place.cache is None else remembering(tries, place.cache)
+        attempts = tries if place.cache is None else _remembering(tries, place.cache)
 
         def tiered(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             tally.calls += 1
@@ -187,6 +198,7 @@ class TieredCall(Policy):
                 if answer is MISSING:
                     tally.failed += 1
                     raise
+                place.around.tell_the_cache_around()
                 return answer
             tally.succeeded += 1
             return result
@@ -209,7 +221,7 @@ class TieredCall(Policy):
             return await last(args, kwargs)
 
         place = self._place(call, site, True)
-        attempts = tries if place.cache is None else aremembering(tries, place.cache)
+        attempts = tries if place.cache is None else _aremembering(tries, place.cache)
 
         async def tiered(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             tally.calls += 1
@@ -220,6 +232,7 @@ class TieredCall(Policy):
                 if answer is MISSING:
                     tally.failed += 1
                     raise
+                place.around.tell_the_cache_around()
                 return answer
             tally.succeeded += 1
             return result
@@ -248,7 +261,8 @@ class TieredCall(Policy):
             cache = AnswerCache(self._tiers.answers, None, site.fn)
         if strategy is FallbackStrategy.QUEUE_AND_RETRY:
             queued = self.bounded(call, Site(site.fn, ()), is_async)
-        return _Place(site.fn, is_async, cache, queued)
+        cached_around = any(isinstance(one, Degradation) and one.config.cache is not None for one in site.outer)
+        return _Place(site.fn, is_async, cache, queued, Place(None, cached_around))
 
     # Strategies ---------------------------------------------------------------------------------
 
@@ -277,7 +291,7 @@ class TieredCall(Policy):
     ) -> Any:
         """What the strategy answers with, MISSING when the error is to pass."""
         if strategy is FallbackStrategy.BEST_EFFORT and place.cache is not None:
-            return self._best_known(await place.cache.aload(args, kwargs), error)
+            return self._best_known(place.cache.load(args, kwargs), error)
         if strategy is FallbackStrategy.QUEUE_AND_RETRY and is_retryable(error):
             queue, call = self._tiers.queue, self._to_queue(place, args, kwargs)
             if isinstance(queue, MemoryQueue):
@@ -377,12 +391,41 @@ class TieredCall(Policy):
 
 
 class _Place(NamedTuple):
-    """Where a tier stands: the function, its remembered answers, and what a queue makes of it."""
+    """Where a tier stands: the function, its remembered answers, what a queue makes of it, and a cache around."""
 
     fn: Any
     is_async: bool
     cache: AnswerCache | None
     queued: Layer | None
+    around: Place
+
+
+def _remembering(call: Layer, cache: AnswerCache) -> Layer:
+    """Remember good answers, but not those that a fallback further in has given."""
+
+    def remember(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        key = cache.key(args, kwargs)
+        with Notes(everywhere=True) as notes:
+            answer = call(args, kwargs)
+        if not notes.left:
+            cache.store(key, answer)
+        return answer
+
+    return remember
+
+
+def _aremembering(call: Layer, cache: AnswerCache) -> Layer:
+    """Remember good answers, but not those that a fallback further in has given."""
+
+    async def remember(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        key = cache.key(args, kwargs)
+        with Notes(everywhere=True) as notes:
+            answer = await call(args, kwargs)
+        if not notes.left:
+            cache.store(key, answer)
+        return answer
+
+    return remember
 
 
 def _goes_on(error: Exception) -> bool:

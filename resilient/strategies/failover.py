@@ -99,6 +99,15 @@ class Failover(Policy):
         self._later: list[tuple[int, int]] = []
         _FAILOVERS.add(self)
 
+    @property
+    def amplification(self) -> float:  # type: ignore[override]
+        """The number of targets."""
+        return len(self.targets)
+
+    def bound(self, seconds: float) -> float:
+        """One target after the other, if they are alike."""
+        return seconds * len(self.targets) if seconds else 0.0
+
     # Layers -------------------------------------------------------------------------------------
 
     def sync_layer(self, call: Layer, site: Site) -> Layer:
@@ -453,7 +462,7 @@ def failover(
     return cast("FailoverFunction[P, R]", as_failover(guard(primary, (policy,)), kind))
 
 
-def as_failover(guarded: Guarded, kind: Kind | None) -> Guarded:
+def as_failover(guarded: Any, kind: Kind | None) -> Any:
     """The same callable with what there is to know of the failover among its policies."""
     proxy = _FailoverObject if isinstance(guarded, GuardedObject) else _FailoverCallable
     return proxy(guarded.__wrapped__, guarded.policies, kind)

@@ -21,7 +21,7 @@ __all__ = ["ResponseTimes", "SmartTimeout", "TimeoutStats"]
 
 _log = logging.getLogger("resilient.timeout")
 
-STATISTICS = {"mean": None, "p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+STATISTICS: dict[str, float | None] = {"mean": None, "p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 #: Load in per cent above which the limit is stretched, and by how much: the specification's numbers.
 LOAD_STEPS = ((80.0, 1.5), (60.0, 1.2))
 _GRAIN = 2.0**16

@@ -3,7 +3,19 @@
 import pytest
 import tenacity
 
-from resilient import ConfigurationError, Pipeline, bulkhead, circuit_breaker, degrade, retry, timeout
+from resilient import (
+    ConfigurationError,
+    Pipeline,
+    SmartTimeout,
+    TieredTimeout,
+    TimeoutTier,
+    bulkhead,
+    circuit_breaker,
+    degrade,
+    failover,
+    retry,
+    timeout,
+)
 
 FIXED = {"base_delay": 1, "multiplier": 1, "jitter": False}
 
@@ -131,6 +143,25 @@ def test_worst_case(policies, seconds, calls):
         "amplification": calls,
     }
     assert ("without a limit" in str(last)) == (None in (seconds, calls))
+
+
+def test_worst_case_of_what_calls_again():
+    """Tiers and failovers count with all their tries and targets; an adaptive limit with its greatest."""
+
+    def read():
+        return 1
+
+    def numbers(*policies):
+        found = Pipeline(*policies).check()[-1].numbers
+        return found["amplification"], found["worst_case_seconds"]
+
+    tiers = TieredTimeout().add_tier(TimeoutTier("report", 1, 2, 2.0))
+    once_more = retry(max_attempts=2, base_delay=0)
+    assert numbers(tiers("report")) == (3, 7)
+    assert numbers(once_more, tiers("report")) == (6, 14)
+    assert numbers(tiers("report"), timeout(1.5)) == (3, 1 + 1.5 + 1.5)
+    assert numbers(failover(read, read).policies[0], timeout(2)) == (2, 4)
+    assert numbers(timeout(SmartTimeout(1, max_timeout=5))) == (1, 5)
 
 
 def test_order_of_findings():

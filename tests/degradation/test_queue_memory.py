@@ -63,12 +63,12 @@ def test_success_after_failures(make):
 
 def test_given_up(make):
     """After `give_up_after` the receipt raises the last error; the last attempt is made at that moment."""
-    queue, call = make(give_up_after=0.05), failing(10**9)
+    queue, call = make(give_up_after=0.1), failing(10**9)
     receipt = queue.put(QueuedCall.of(call))
     with pytest.raises(ConnectionError) as caught:
         receipt.result(WAIT)
     assert (receipt.status, receipt.attempts, caught.value.args) == ("failed", call.made, (call.made,))
-    assert call.made >= 3
+    assert call.made >= 2
     assert "raise error" in caught.value.__notes__[0]
 
 

@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from resilient import ConfigurationError, DegradationError, circuit_breaker, registry, retry
+from resilient import CircuitOpenError, ConfigurationError, DegradationError, circuit_breaker, degrade, registry, retry
 from resilient.degradation.events import CallQueued
 from resilient.degradation.queues import MemoryQueue, QueueFullError, Receipt, RedisQueue, SqliteQueue
 from resilient.degradation.tiered import FallbackStrategy, TieredTimeout, TimeoutTier
@@ -119,6 +119,43 @@ def test_answers_are_bounded(face):
     assert (call(2), other(1)) == ((2,), (1,))
     with pytest.raises(ConnectionError):
         call(1)
+
+
+@pytest.mark.parametrize(
+    "around",
+    [lambda: tiered(FallbackStrategy.BEST_EFFORT)("small"), lambda: degrade(cache={})],
+    ids=["tiers", "degrade"],
+)
+@pytest.mark.parametrize(
+    "within",
+    [
+        lambda: degrade(fallback="spare"),
+        lambda: tiered(FallbackStrategy.BEST_EFFORT, default="spare")("small"),
+        lambda: tiered(FallbackStrategy.GRACEFUL_DEGRADATION, degraded=lambda: "spare")("small"),
+        lambda: tiered(FallbackStrategy.QUEUE_AND_RETRY, queue=Spare())("small"),
+    ],
+    ids=["degrade", "best effort", "graceful", "queue"],
+)
+def test_answers_of_others_are_not_remembered(around, within, face):
+    """What a fallback, a default, a degraded path or a queue gives is not taken for an answer further out."""
+    body, switch = Body(down=True), circuit_breaker("switch")
+    call = face.guard(lambda fn: around()(switch(within()(fn))), body)
+    assert call() == "spare"
+    switch.isolate()
+    with pytest.raises(CircuitOpenError):
+        call()
+    switch.reset()
+    body.down = False
+    assert call() == ()
+    switch.isolate()
+    assert call() == ()
+
+
+class Spare:
+    """A queue that gives no receipts."""
+
+    def put(self, call):
+        return "spare"
 
 
 def test_best_effort_of_executed_methods():

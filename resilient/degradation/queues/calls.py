@@ -172,7 +172,7 @@ class GuardedCall:
         return layer
 
 
-def find(module: str, qualname: str) -> Guarded:
+def find(module: str, qualname: str) -> Any:
     """The guarded function of this name; raises ConfigurationError."""
     try:
         target: Any = importlib.import_module(module)
