@@ -80,7 +80,10 @@ class Places:
             with self.lock:
                 if self.closed or self.free <= 0 or not self.queue:
                     return
-                ticket = next(iter(self.queue))
+                try:
+                    ticket = next(iter(self.queue))
+                except (RuntimeError, StopIteration):
+                    continue  # the garbage collector has come between the two calls, and changed the queue
                 before = ticket.held
                 # On one line, so that nothing can come between the look, the place and the ticket.
                 self.free, ticket.held = self.free - (self.free > 0 and not ticket.held), ticket.held or self.free > 0
