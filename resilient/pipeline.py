@@ -67,14 +67,16 @@ class Pipeline(Composable):
 
 def _timeouts(parts: tuple[Policy, ...]) -> Iterable[Finding]:
     """An attempt that may take as long as all attempts together leaves no time for a second."""
+    total: Any
+    attempt: Any
     for index, total in enumerate(parts):
-        if not isinstance(total, Timeout):
+        if total.kind != Timeout.kind:  # a plain one, or a tier with a limit for its first try
             continue
         inner = parts[index + 1 :]
         for place, attempt in enumerate(inner):
-            if not isinstance(attempt, Timeout) or attempt.limit < total.limit:
+            if attempt.kind != Timeout.kind or attempt.limit < total.limit:
                 continue
-            retried = any(isinstance(between, RetryPolicy) for between in inner[:place])
+            retried = attempt.amplification > 1 or any(isinstance(one, RetryPolicy) for one in inner[:place])
             yield Finding(
                 "error" if retried else "warning",
                 "attempt_timeout_exceeds_total",
@@ -99,6 +101,15 @@ def _retries(parts: tuple[Policy, ...]) -> Iterable[Finding]:
                     "warning",
                     "retries_multiply",
                     f"{outer!r} retries what {inner!r} has given up on: up to {attempts:g} calls",
+                    {"attempts": attempts},
+                )
+            elif inner.kind == Timeout.kind and inner.amplification > 1 and _attempts(outer) > 1:
+                attempts = _attempts(outer) * inner.amplification
+                yield Finding(
+                    "warning",
+                    "retries_multiply",
+                    f"{outer!r} around {inner!r}, which tries {inner.amplification:g} times itself: up to "
+                    f"{attempts:g} calls",
                     {"attempts": attempts},
                 )
             elif isinstance(inner, Degradation):

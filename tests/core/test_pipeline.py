@@ -164,6 +164,18 @@ def test_worst_case_of_what_calls_again():
     assert numbers(timeout(SmartTimeout(1, max_timeout=5))) == (1, 5)
 
 
+def test_tiers_among_the_others():
+    """A tier is a timeout with tries of its own: too long for what is around it, or multiplied by a retry."""
+    tiers = TieredTimeout().add_tier(TimeoutTier("report", 10, 2, 1.0)).add_tier(TimeoutTier("once", 10, 0, 1.0))
+    assert findings(timeout(5), tiers("report"))["attempt_timeout_exceeds_total"].severity == "error"
+    assert findings(timeout(5), tiers("once"))["attempt_timeout_exceeds_total"].severity == "warning"
+    assert findings(timeout(50), tiers("report")) == {}
+    multiplied = findings(retry(max_attempts=3, base_delay=0), tiers("report"))["retries_multiply"]
+    assert multiplied.numbers == {"attempts": 9}
+    assert "tries 3 times" in str(multiplied)
+    assert findings(retry(max_attempts=3, base_delay=0), tiers("once")) == {}
+
+
 def test_order_of_findings():
     """Findings come worst first, the summary last, and each reads as its severity and a sentence."""
     found = Pipeline(
