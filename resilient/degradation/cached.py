@@ -14,6 +14,7 @@ from resilient import _checks as check
 from resilient._checks import Seconds
 from resilient._registry import registry
 from resilient.clock import CLOCK
+from resilient.degradation import flights
 from resilient.degradation.entries import Entry
 from resilient.degradation.flights import Flights
 from resilient.degradation.threads import in_threads
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("resilient.degradation")
 
 DEFAULT_SIZE = 1024
+#: By so many seconds the clocks of machines that share a cache may differ.
+SKEW = 2.0
 #: From so many keys with fallback data, those that have expired are looked for.
 PRUNE_FROM = 128
 
@@ -186,14 +189,17 @@ class CachedDegradation:
         if kind_of(loader) is Kind.ASYNC:
             return self.apreload_cache(wanted, loader, max_concurrent=max_concurrent)
         self._only_sync("preload_cache", "apreload_cache")
+        function = getattr(loader, "__wrapped__", loader)
 
         def load(key: Any) -> bool:
-            with Notes(everywhere=True) as notes:
+            with Notes(function) as notes:
                 answer = loader(key)
             if inspect.iscoroutine(answer):
                 answer.close()
                 raise TypeError(f"{describe(loader)} returned a coroutine: use `await cached.apreload_cache(...)`")
-            return notes.old if notes.left else self.store.write(key, self.entry(answer))
+            if notes.left:
+                return notes.old and self.fresh(self.store.read(key)) is not MISSING
+            return self.store.write(key, self.entry(answer))
 
         return _counted(wanted, in_threads(load, wanted, max_concurrent))
 
@@ -205,12 +211,15 @@ class CachedDegradation:
         wanted = _keys(keys, loader)
         loaded: list[Any] = [False] * len(wanted)
         in_thread = kind_of(loader) is Kind.SYNC
+        function = getattr(loader, "__wrapped__", loader)
 
         async def load(key: Any) -> bool:
-            with Notes(everywhere=True) as notes:
+            with Notes(function) as notes:
                 answer = await asyncio.to_thread(loader, key) if in_thread else loader(key)
                 answer = await answer if inspect.isawaitable(answer) else answer
-            return notes.old if notes.left else await self.store.awrite(key, self.entry(answer))
+            if notes.left:
+                return notes.old and self.fresh(await self.store.aread(key)) is not MISSING
+            return await self.store.awrite(key, self.entry(answer))
 
         async def work(places: Iterator[int]) -> None:
             for place in places:
@@ -220,9 +229,9 @@ class CachedDegradation:
                     task: Any = asyncio.current_task()
                     if task.cancelling():
                         raise
-                    loaded[place] = error  # the loader's own affair
+                    loaded[place] = type(error).__name__  # the loader's own affair
                 except Exception as error:
-                    loaded[place] = error
+                    loaded[place] = type(error).__name__  # not itself: its traceback has this very list
 
         places = iter(range(len(wanted)))
         async with asyncio.TaskGroup() as group:
@@ -290,8 +299,10 @@ class CachedDegradation:
         # A cache elsewhere may hold what somebody else has put there.
         try:
             stored_at, answer = entry if isinstance(entry, (tuple, list)) else (None, None)
-            # Not below 0: after the time of day was set back, nobody knows how old the entry is.
-            young = type(stored_at) in (int, float) and 0 <= self.now() - stored_at < limit
+            # Not far below 0: after the time of day was set back, nobody knows how old the entry is. A little, as
+            # other machines may have stored it.
+            least = 0.0 if self.store.in_process else -SKEW
+            young = type(stored_at) in (int, float) and least <= self.now() - stored_at < limit
         except Exception:
             return MISSING
         return answer if young else MISSING
@@ -334,9 +345,11 @@ class CachedAnswers:
     def key_to_store(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The key of a call, before it may change its arguments; MISSING where it has none."""
         try:
-            return self.keys(args, kwargs, self.cached.store.on_death)
-        except Unkeyable:
+            key = self.keys(args, kwargs, self.cached.store.on_death)
+            hash(key)
+        except Exception:  # without a key, or with one that cannot be hashed
             return MISSING
+        return key
 
     def load(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What may be served after a failure, or MISSING."""
@@ -375,10 +388,10 @@ def _keys(keys: Iterable[Any], loader: Any) -> list[Any]:
 
 
 def _counted(keys: list[Any], loaded: list[Any]) -> PreloadResult:
-    """What has become of the keys; for each, True, False, or the error."""
+    """What has become of the keys; for each, True, False, or the name of the error."""
     failed = tuple(key for key, fine in zip(keys, loaded, strict=True) if fine is not True)
     # The keys stay out of the log: they may hold what nobody is to read there.
-    kinds = sorted({type(one).__name__ for one in loaded if isinstance(one, BaseException)})
+    kinds = sorted({one for one in loaded if isinstance(one, str)})
     if failed:
         text = "%d of %d keys could not be preloaded (%s)"
         why = ", ".join(kinds) or "not stored"
@@ -390,6 +403,7 @@ _everyone: weakref.WeakSet[CachedDegradation] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
+    flights.after_fork()
     for cached in list(_everyone):
         cached.after_fork()
 

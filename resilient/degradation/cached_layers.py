@@ -9,16 +9,15 @@ else: join the flight of this key
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from resilient.clock import CLOCK
 from resilient.deadlines import remaining_time
 from resilient.degradation.entries import Entry
-from resilient.degradation.flights import NOTHING, Flight, Outcome, take
+from resilient.degradation.flights import NOTHING, Flight, Outcome, take, waiting_for
 from resilient.degrade.caches import MISSING, NOTES, Notes
 from resilient.degrade.keys import Unkeyable
-from resilient.errors import CallTimeoutError
+from resilient.errors import CallTimeoutError, RejectedError
 from resilient.generators import Layer
 from resilient.policy import running_loop
 
@@ -32,7 +31,7 @@ def sync_layer(cached: CachedDegradation, policy: Degradation, call: Layer, plac
     """Serve a fresh answer, or have one made."""
     answers: Any = place.cache
     keys, read, tally, fresh, ttl = answers.keys, cached.store.read, cached.tally, cached.fresh, cached.cache_ttl
-    refresher = _Refresher(cached, policy, place, policy.guarding(_storing(answers, call), place, spares=False))
+    refresher = _Refresher(cached, policy, place, policy.guarding(_storing(answers, call, place), place, spares=False))
     refresh, alone, notes = refresher.refresh, refresher.alone, NOTES.get
 
     def cache(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -59,7 +58,9 @@ def async_layer(cached: CachedDegradation, policy: Degradation, call: Layer, pla
     """Serve a fresh answer, or have one made."""
     answers: Any = place.cache
     store, keys, tally, fresh, ttl = cached.store, answers.keys, cached.tally, cached.fresh, cached.cache_ttl
-    refresher = _Refresher(cached, policy, place, policy.aguarding(_astoring(answers, call), place, spares=False))
+    refresher = _Refresher(
+        cached, policy, place, policy.aguarding(_astoring(answers, call, place), place, spares=False)
+    )
     refresh, alone, notes = refresher.arefresh, refresher.aalone, NOTES.get
     is_mapping = store.is_mapping
 
@@ -130,32 +131,38 @@ class _Refresher:
                 return answer
         cached, flights = self.cached, self.cached.flights
         mine, outcome = Flight(), None
+        # A sync call must not wait inside an event loop, perhaps the very one that is to answer.
+        patient = running_loop() is None
         try:
-            # Entered before others can see it: a call made by the garbage collector right here must not wait for us.
-            # Nor may a sync call wait inside an event loop, perhaps the very one that is to answer.
-            may_wait = mine.enter() and running_loop() is None
+            mine.enter()
             while True:
-                flight = flights.join(key, mine)
+                flight = self._join(key, mine)
+                if flight is None:
+                    return self.degrade(args, kwargs)
                 if flight is mine:
                     answer = cached.fresh(cached.store.read(key))
-                    return self.degrade(args, kwargs) if answer is MISSING else answer
+                    return self.degrade(args, kwargs) if answer is MISSING else self._just_made(answer)
                 answer = cached.stale(cached.store.read(key))
                 if answer is not MISSING:
                     return self.policy.cached(self.place, answer, None)
-                if not may_wait:
-                    return self.degrade(args, kwargs)
-                try:
-                    outcome = flight.wait(self._patience())
-                except TimeoutError:
-                    outcome = self._too_late()
-                    if outcome is NOTHING:
-                        flights.end(key, flight)  # it hangs: the next is made by us
-                if outcome is not NOTHING:
+                with waiting_for(flight, mine) as may_wait:
+                    if not may_wait or not patient:
+                        return self.degrade(args, kwargs)
+                    try:
+                        outcome = flight.wait(self._patience())
+                    except TimeoutError:
+                        outcome = self._too_late()
+                        patient = False
+                if not patient and outcome is NOTHING:
+                    self._give_up(key, flight)
+                elif outcome is not NOTHING:
                     return self._shared(outcome, args, kwargs)
         finally:
-            flights.end(key, mine)
-            mine.leave()
             outcome = None  # an error's traceback has this frame, and the outcome has the error
+            try:
+                flights.end(key, mine)
+            finally:
+                mine.leave()
 
     async def arefresh(self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make the call, or wait for the one under way."""
@@ -167,30 +174,54 @@ class _Refresher:
                 return answer
         cached, flights = self.cached, self.cached.flights
         mine, outcome = Flight(), None
+        patient = running_loop() is not None  # trio has none to wait in
         try:
-            may_wait = mine.enter() and running_loop() is not None  # trio has none to wait in
+            mine.enter()
             while True:
-                flight = flights.join(key, mine)
+                flight = self._join(key, mine)
+                if flight is None:
+                    return await self.degrade(args, kwargs)
                 if flight is mine:
                     answer = cached.fresh(await cached.store.aread(key))
-                    return await self.degrade(args, kwargs) if answer is MISSING else answer
+                    return await self.degrade(args, kwargs) if answer is MISSING else self._just_made(answer)
                 answer = cached.stale(await cached.store.aread(key))
                 if answer is not MISSING:
                     return self.policy.cached(self.place, answer, None)
-                if not may_wait:
-                    return await self.degrade(args, kwargs)
-                try:
-                    outcome = await flight.await_outcome(self._patience())
-                except TimeoutError:
-                    outcome = self._too_late()
-                    if outcome is NOTHING:
-                        flights.end(key, flight)  # it hangs: the next is made by us
-                if outcome is not NOTHING:
+                with waiting_for(flight, mine) as may_wait:
+                    if not may_wait or not patient:
+                        return await self.degrade(args, kwargs)
+                    try:
+                        outcome = await flight.await_outcome(self._patience())
+                    except TimeoutError:
+                        outcome = self._too_late()
+                        patient = False
+                if not patient and outcome is NOTHING:
+                    self._give_up(key, flight)
+                elif outcome is not NOTHING:
                     return await self._ashared(outcome, args, kwargs)
         finally:
-            flights.end(key, mine)
-            mine.leave()
             outcome = None  # an error's traceback has this frame, and the outcome has the error
+            try:
+                flights.end(key, mine)
+            finally:
+                mine.leave()
+
+    def _join(self, key: Any, mine: Flight) -> Flight | None:
+        """The flight of this key, None where the key cannot be compared with others."""
+        try:
+            return self.cached.flights.join(key, mine)
+        except Exception:
+            return None
+
+    def _give_up(self, key: Any, flight: Flight) -> None:
+        """The call hangs: let another be made, and its answer, should it come, not take the place of a newer one."""
+        flight.discarded = True
+        self.cached.flights.end(key, flight)
+
+    def _just_made(self, answer: Any) -> Any:
+        """An answer that came while this caller was getting ready to call."""
+        self.place.tell_of_fresh()
+        return answer
 
     def _spared(self) -> bool:
         health = self.health
@@ -211,9 +242,9 @@ class _Refresher:
 
     def _shared(self, outcome: Outcome, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Answer with what came of another caller's call."""
-        error = outcome.error
-        if error is None:
+        if outcome.error is None:
             return self._good(outcome)
+        error = _own(outcome.error)
         try:
             if self.policy.handles(error):
                 answer = self.policy.serve(self.place, error, args, kwargs)
@@ -221,15 +252,15 @@ class _Refresher:
                     return answer
             else:
                 self.policy.tally.failed += 1
-            raise _own(error)
+            raise error
         finally:
             del error, outcome
 
     async def _ashared(self, outcome: Outcome, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Answer with what came of another caller's call."""
-        error = outcome.error
-        if error is None:
+        if outcome.error is None:
             return self._good(outcome)
+        error = _own(outcome.error)
         try:
             if self.policy.handles(error):
                 answer = await self.policy.aserve(self.place, error, args, kwargs)
@@ -237,7 +268,7 @@ class _Refresher:
                     return answer
             else:
                 self.policy.tally.failed += 1
-            raise _own(error)
+            raise error
         finally:
             del error, outcome
 
@@ -248,68 +279,95 @@ class _Refresher:
         return outcome.answer
 
 
+#: What policies note on an error for themselves.
+_OURS = ("_by", "_due", "_resilient_exhausted", "_worker")
+
+
 def _own(error: Exception) -> Exception:
     """The error of another caller's call for a caller of its own: a copy, where one can be made.
 
     Else the traceback of the one object would grow with every caller, and what one does with it would reach the others.
+    Made without calling `__init__`, which may want other arguments, or do more than to remember them.
     """
-    with suppress(Exception):
-        made = type(error).__reduce_ex__(error, 2)
-        if isinstance(made, tuple) and made[0] is type(error):
-            copy = made[0](*made[1])
-            if type(copy) is type(error) and str(copy) == str(error):
-                state = {name: value for name, value in vars(error).items() if not name.startswith("_")}
-                vars(copy).update(state)
-                copy.__cause__, copy.__suppress_context__ = error.__cause__, error.__suppress_context__
-                return copy
-    return error
+    try:
+        kind = type(error)
+        copy = kind.__new__(kind, *error.args)
+        copy.args = error.args
+        made: Any = error.__reduce__()
+        state = made[2] if len(made) > 2 and isinstance(made[2], dict) else {}
+        for name, value in {**state, **vars(error), **_slots(error)}.items():
+            if name not in _OURS:
+                setattr(copy, name, list(value) if name == "__notes__" else value)
+        copy.__cause__, copy.__context__ = error.__cause__, error.__context__
+        copy.__suppress_context__ = error.__suppress_context__
+    except Exception:
+        return error
+    return copy if type(copy) is kind and str(copy) == str(error) else error
+
+
+def _slots(error: Exception) -> dict[str, Any]:
+    names = [name for kind in type(error).__mro__ for name in _names(getattr(kind, "__slots__", ()))]
+    return {name: getattr(error, name) for name in names if not name.startswith("__") and hasattr(error, name)}
+
+
+def _names(slots: Any) -> tuple[str, ...]:
+    return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
 def _failure(error: Exception) -> Outcome:
     """What others are told of a failed call: nothing, where it was cut short by its own caller's deadline."""
-    if isinstance(error, CallTimeoutError) and (error._due is not None or remaining_time() == 0):
+    if isinstance(error, CallTimeoutError) and error._due is not None:
         return NOTHING
-    return Outcome(error=error)
+    cut_short = isinstance(error, (CallTimeoutError, RejectedError)) and remaining_time() is not None
+    return NOTHING if cut_short or remaining_time() == 0 else Outcome(error=error)
 
 
-def _storing(answers: CachedAnswers, call: Layer) -> Layer:
+def _storing(answers: CachedAnswers, call: Layer, place: Place) -> Layer:
     """Make the call, keep a good answer, and tell those who wait."""
     cached = answers.cached
 
     def store(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        flight, key = take(), answers.key_to_store(args, kwargs)
-        try:
-            with Notes() as notes:
-                answer = call(args, kwargs)
-        except Exception as error:
-            if flight is not None:
+        flight, key = take() or Flight(), answers.key_to_store(args, kwargs)
+        with cached.flights.calling(key, flight):
+            try:
+                with Notes() as notes:
+                    answer = call(args, kwargs)
+            except Exception as error:
                 flight.land(_failure(error))
-            raise
-        if key is not MISSING and not notes.left and not (flight is not None and flight.discarded):
-            cached.store.write(key, cached.entry(answer))
-        if flight is not None:
+                del flight  # the error's traceback has this frame, and the flight has the error
+                raise
+            if notes.left:
+                place.tell_the_cache_around()
+            elif key is not MISSING and flight.may_be_kept():
+                cached.store.write(key, cached.entry(answer))
+                if not flight.may_be_kept():  # deleted in this very moment
+                    cached.store.remove(key)
             flight.land(Outcome(answer, genuine=not notes.left))
         return answer
 
     return store
 
 
-def _astoring(answers: CachedAnswers, call: Layer) -> Layer:
+def _astoring(answers: CachedAnswers, call: Layer, place: Place) -> Layer:
     """Make the call, keep a good answer, and tell those who wait."""
     cached = answers.cached
 
     async def store(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        flight, key = take(), answers.key_to_store(args, kwargs)
-        try:
-            with Notes() as notes:
-                answer = await call(args, kwargs)
-        except Exception as error:
-            if flight is not None:
+        flight, key = take() or Flight(), answers.key_to_store(args, kwargs)
+        with cached.flights.calling(key, flight):
+            try:
+                with Notes() as notes:
+                    answer = await call(args, kwargs)
+            except Exception as error:
                 flight.land(_failure(error))
-            raise
-        if key is not MISSING and not notes.left and not (flight is not None and flight.discarded):
-            await cached.store.awrite(key, cached.entry(answer))
-        if flight is not None:
+                del flight  # the error's traceback has this frame, and the flight has the error
+                raise
+            if notes.left:
+                place.tell_the_cache_around()
+            elif key is not MISSING and flight.may_be_kept():
+                await cached.store.awrite(key, cached.entry(answer))
+                if not flight.may_be_kept():  # deleted in this very moment
+                    await cached.store.aremove(key)
             flight.land(Outcome(answer, genuine=not notes.left))
         return answer
 

@@ -7,6 +7,7 @@ import inspect
 import logging
 import threading
 import weakref
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -148,6 +149,8 @@ class DegradationManager:
         self.forced: DegradationMode | None = None
         self._mode = self._measured = DegradationMode.NORMAL
         self._mode_changes = 0
+        self._later: deque[Event] = deque()
+        self._telling = False
         self._outdated = False
         self._services: dict[str, Service] = {}
         self._monitor: Monitor | None = None
@@ -172,7 +175,7 @@ class DegradationManager:
             full = _awaited(full)
         policy = Degradation(DegradeConfig(fallback=service.execute_degraded, manager=self, service=name), None)
         policy._name = registry.name_automatically(policy.kind, name, policy)
-        was_known = name in self._services
+        known = self._services.get(name)
         try:
             guarded = policy(full)
             with self.lock:
@@ -182,8 +185,10 @@ class DegradationManager:
                 if entry.service is None:
                     entry.service, entry.guarded, entry.async_method = service, guarded, async_method
         except BaseException:
-            if not was_known:
-                self._services.pop(name, None)
+            with self.lock:
+                made = self._services.get(name)
+                if known is None and made is not None and made.service is None:
+                    del self._services[name]
             raise
 
     def unregister_service(self, name: str) -> None:
@@ -276,13 +281,14 @@ class DegradationManager:
             raise check.bad("mode", mode, f"must be {modes}, or None to go by measurement again") from None
         with self.lock:
             self.forced = mode
-        self.evaluate("released" if mode is None else "forced")
+            self._evaluate("released" if mode is None else "forced")
+        self._tell()
 
-    def evaluate(self, reason: str = "measured") -> DegradationMode:
+    def evaluate(self) -> DegradationMode:
         """Work out the mode anew; done by itself whenever a service's health changes."""
         with self.lock:
-            event = self._evaluate(reason)
-        self._publish(event)
+            self._evaluate("measured")
+        self._tell()
         return self._mode
 
     def configure(self, **changes: Any) -> None:
@@ -309,13 +315,13 @@ class DegradationManager:
     def service_changed(self, entry: Service) -> None:
         """Draw the conclusions from a changed health, and tell of it; called without the lock."""
         with self.lock:
-            event = self._evaluate("measured")
             health = entry.health()
-            news, entry.told = health.degraded is not entry.told, health.degraded
-        if news and HUB.wants(ServiceHealthChanged):
-            told = ServiceHealthChanged(self.name, entry.name, health.degraded, health.moving_rate, health.window_rate)
-            HUB.publish(told)
-        self._publish(event)
+            if health.degraded is not entry.told:
+                entry.told = health.degraded
+                rates = health.moving_rate, health.window_rate
+                self._later.append(ServiceHealthChanged(self.name, entry.name, health.degraded, *rates))
+            self._evaluate("measured")
+        self._tell()
 
     def get_metrics(self) -> ManagerMetrics:
         """The numbers of now."""
@@ -324,8 +330,8 @@ class DegradationManager:
             health = {name: entry.health() for name, entry in sorted(self._services.items())}
             return ManagerMetrics(self._mode, self.forced is not None, health, self._mode_changes)
 
-    def _evaluate(self, reason: str) -> Event | None:
-        """Set gates and mode; the caller has the lock, and publishes the event afterwards."""
+    def _evaluate(self, reason: str) -> None:
+        """Set gates and mode; the caller has the lock, and tells of it afterwards."""
         entries = list(self._services.values())
         self._outdated = False
         for entry in entries:
@@ -334,20 +340,30 @@ class DegradationManager:
         # The measured mode goes on behind a forced one, whose release must not leave a trace in the hysteresis.
         self._measured = measured_mode(self._measured, len(spared), len(entries), self.config)
         old, new = self._mode, self.forced or self._measured
-        if new is old:
-            return None
-        self._mode = new
-        self._mode_changes += 1
-        return DegradationModeChanged(self.name, old.value, new.value, reason, tuple(sorted(spared)))
+        if new is not old:
+            self._mode = new
+            self._mode_changes += 1
+            names = tuple(sorted(spared))
+            self._later.append(DegradationModeChanged(self.name, old.value, new.value, reason, names))
 
     def _set_gate(self, entry: Service) -> None:
         forced = self.forced
         entry.gate = forced is DegradationMode.FULL or (forced is not DegradationMode.NORMAL and entry.spared)
         entry.watch = entry.degraded
 
-    def _publish(self, event: Event | None) -> None:
-        if event is not None and HUB.wants(type(event)):
-            HUB.publish(event)
+    def _tell(self) -> None:
+        """Publish what has happened in its order, without the lock: whoever comes meanwhile leaves it to this one."""
+        while self._later:
+            with self.lock:
+                if self._telling or not self._later:
+                    return
+                self._telling = True
+                event = self._later.popleft()
+            try:
+                if HUB.wants(type(event)):
+                    HUB.publish(event)
+            finally:
+                self._telling = False
 
     # Opinions of services -----------------------------------------------------------------------
 
@@ -449,6 +465,7 @@ class DegradationManager:
         """Replace the lock in a forked child; its parent's monitor stayed there."""
         self.lock = threading.RLock()
         self._monitor = None
+        self._telling = False
 
     def __repr__(self) -> str:
         return f"<DegradationManager {self.name}: {self._mode.value}, {len(self._services)} services>"

@@ -7,10 +7,12 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING
 
+from resilient._checks import LONGEST
 from resilient.clock import CLOCK
 from resilient.events import log_failure
 from resilient.policy import running_loop
@@ -22,22 +24,25 @@ _log = logging.getLogger("resilient.degradation")
 
 
 class Monitor:
-    """One run of monitoring. Holds its manager weakly, and ends when that is gone."""
+    """One run of monitoring. Holds manager, loop and task weakly, and ends when the manager is gone."""
 
     def __init__(self, manager: DegradationManager) -> None:
-        self._woken = threading.Event()
+        # A raw lock as the thread's alarm: the garbage collector may set it off anywhere, and it has no lock inside.
+        self._alarm = threading.Lock()
+        self._alarm.acquire()
         self._manager = weakref.ref(manager, partial(_stop, weakref.ref(self)))
         self._stopped = False
         self._sleeping = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._loop: Callable[[], asyncio.AbstractEventLoop | None] = _nothing
+        self._task: Callable[[], asyncio.Task[None] | None] = _nothing
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin, in the way that suits the caller."""
-        self._loop = running_loop()
-        if self._loop is not None:
-            self._begin(self._loop)
+        loop = running_loop()
+        if loop is not None:
+            self._loop = weakref.ref(loop)
+            self._begin(loop)
         else:
             # Nothing to clean up at exit: it is a daemon that waits, or looks.
             self._thread = threading.Thread(target=self._run, name="resilient-degradation", daemon=True)
@@ -48,57 +53,62 @@ class Monitor:
         """Whether it still looks."""
         if self._stopped:
             return False
-        if self._task is not None and self._loop is not None:
-            return not self._task.done() and not self._loop.is_closed()
-        return self._thread is not None and self._thread.is_alive()
+        if self._thread is not None:
+            return self._thread.is_alive()
+        task, loop = self._task(), self._loop()
+        return task is not None and loop is not None and not task.done() and not loop.is_closed()
 
     @property
     def serves_here(self) -> bool:
         """Whether it looks, and its loop, if it has one, is not a stopped one of the past."""
-        loop = self._loop
+        loop = self._loop()
         return self.alive and (loop is None or loop is running_loop() or loop.is_running())
 
     def stop(self) -> None:
         """End it, from any thread."""
         self._stopped = True
-        self._woken.set()
-        if self._task is not None:
-            self._in_loop(self._task.cancel)
+        self._ring()
+        task = self._task()
+        if task is not None:
+            self._in_loop(task.cancel)
 
     def wake(self) -> None:
         """The interval has changed: begin to wait anew."""
-        self._woken.set()
-        if self._task is not None:
+        self._ring()
+        if self._task() is not None:
             self._in_loop(self._wait_anew)
 
+    def _ring(self) -> None:
+        with suppress(RuntimeError):  # it rings already
+            self._alarm.release()
+
     def _in_loop(self, callback: Callable[[], object]) -> None:
-        loop = self._loop
+        loop = self._loop()
         if loop is None or loop.is_closed():
             return
         if running_loop() is loop:
             callback()
             return
-        try:
+        with suppress(RuntimeError):  # the loop was closed in this very moment, and the task with it
             loop.call_soon_threadsafe(callback)
-        except RuntimeError:
-            return  # the loop was closed in this very moment, and the task with it
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        # In a context of its own: a deadline around this call is not the monitor's.
-        self._task = loop.create_task(self._watch(), name="resilient-degradation", context=Context())
+        # In a context of its own: a deadline around this call is not the monitor's. The loop keeps the task alive.
+        task = loop.create_task(self._watch(), name="resilient-degradation", context=Context())
+        self._task = weakref.ref(task)
 
     def _wait_anew(self) -> None:
-        if self._sleeping and not self._stopped and self._task is not None and self._loop is not None:
-            self._task.cancel()
-            self._begin(self._loop)
+        task, loop = self._task(), self._loop()
+        if self._sleeping and not self._stopped and task is not None and loop is not None:
+            task.cancel()
+            self._begin(loop)
 
     def _run(self) -> None:
         interval = self._interval()
         while interval is not None:
-            woken = self._woken.wait(interval)
+            woken = self._alarm.acquire(timeout=interval)
             if self._stopped:
                 return
-            self._woken.clear()
             manager = None if woken else self._manager()
             if manager is not None:
                 try:
@@ -125,7 +135,12 @@ class Monitor:
 
     def _interval(self) -> float | None:
         manager = self._manager()
-        return None if manager is None else float(manager.config.monitoring_interval)  # type: ignore[arg-type]
+        # The longest that a lock can be waited for; an interval may be longer.
+        return None if manager is None else min(float(manager.config.monitoring_interval), LONGEST)  # type: ignore[arg-type]
+
+
+def _nothing() -> None:
+    return None
 
 
 def _stop(monitor: weakref.ref[Monitor], _: object) -> None:

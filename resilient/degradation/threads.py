@@ -10,7 +10,7 @@ from typing import Any
 
 
 def in_threads(work: Callable[[Any], Any], things: list[Any], most: int) -> list[Any]:
-    """What `work` returns for each, or the exception it raises, in at most so many threads at once.
+    """What `work` returns for each, or the name of the error it raises, in at most so many threads at once.
 
     SystemExit and the like end it all, and are raised. The threads are daemons: Ctrl-C ends the wait at once, and
     nothing that hangs keeps the interpreter from exiting.
@@ -20,6 +20,7 @@ def in_threads(work: Callable[[Any], Any], things: list[Any], most: int) -> list
     for place in range(len(things)):
         todo.put(place)
     stop = threading.Event()
+    ended: list[BaseException] = []
 
     def labour() -> None:
         while not stop.is_set():
@@ -29,10 +30,11 @@ def in_threads(work: Callable[[Any], Any], things: list[Any], most: int) -> list
                 return
             try:
                 results[place] = work(things[place])
+            except Exception as error:
+                results[place] = type(error).__name__  # not itself: its traceback has this very list
             except BaseException as error:
-                results[place] = error
-                if not isinstance(error, Exception):
-                    stop.set()
+                ended.append(error)
+                stop.set()
 
     count = min(most, len(things))
     threads = [
@@ -46,7 +48,6 @@ def in_threads(work: Callable[[Any], Any], things: list[Any], most: int) -> list
             thread.join()
     finally:
         stop.set()
-    for result in results:
-        if isinstance(result, BaseException) and not isinstance(result, Exception):
-            raise result
+    if ended:
+        raise ended.pop()
     return results

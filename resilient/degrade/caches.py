@@ -80,8 +80,11 @@ class KeyedCache:
         self.owner = owner
         self.is_mapping = isinstance(cache, MutableMapping)
         #: Whether it lives and dies with the process, as far as one can know.
-        self.in_process = isinstance(cache, (dict, UserDict)) or (
-            "cachetools" in sys.modules and isinstance(cache, sys.modules["cachetools"].Cache)
+        # A UserDict of another class may well be a file.
+        self.in_process = (
+            isinstance(cache, dict)
+            or type(cache) is UserDict
+            or ("cachetools" in sys.modules and isinstance(cache, sys.modules["cachetools"].Cache))
         )
         self.is_async = not self.is_mapping and any(
             inspect.iscoroutinefunction(getattr(cache, name)) for name in ("get", "set")
@@ -297,10 +300,11 @@ class Notes:
     left: whether there are any; old: whether one was an answer from a cache, and still fresh.
     """
 
-    __slots__ = ("everywhere", "left", "old", "outer")
+    __slots__ = ("everywhere", "function", "left", "old", "outer")
 
-    def __init__(self, everywhere: bool = False) -> None:
-        #: Whether to hear of all degradations, also of those that are not in the same chain.
+    def __init__(self, function: Any = None, everywhere: bool = False) -> None:
+        #: Whose degradations to hear of, besides those further in in the same chain; or all of them.
+        self.function = function
         self.everywhere = everywhere
         self.left = self.old = False
         self.outer: Notes | None = None
@@ -318,7 +322,7 @@ class Notes:
 
 
 #: What those that are under way in this context leave their notes with.
-NOTES: ContextVar[Notes | None] = ContextVar("resilient_fallbackNOTES", default=None)
+NOTES: ContextVar[Notes | None] = ContextVar("resilient_fallback_notes", default=None)
 
 
 class Answers(Protocol):
@@ -335,42 +339,52 @@ class Place(NamedTuple):
 
     cache: Answers | None
     cached_around: bool
+    function: Any = None
 
     def tell_the_cache_around(self) -> None:
         """This answer is not the call's own."""
         notes = NOTES.get()
-        if notes is not None and (self.cached_around or notes.everywhere):
+        if notes is not None and self._is_heard_by(notes):
             notes.left = True
 
     def tell_of_fresh(self) -> None:
         """This answer is the call's own, but not of now."""
         notes = NOTES.get()
-        if notes is not None and (self.cached_around or notes.everywhere):
+        if notes is not None and self._is_heard_by(notes):
             notes.left = notes.old = True
 
+    def _is_heard_by(self, notes: Notes) -> bool:
+        if self.cached_around or notes.everywhere:
+            return True
+        return self.function is not None and notes.function is self.function
 
-def remembering(call: Layer, cache: AnswerCache) -> Layer:
+
+def remembering(call: Layer, cache: AnswerCache, place: Place) -> Layer:
     """Remember good answers."""
 
     def remember(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         key = cache.key(args, kwargs)
         with Notes() as notes:
             answer = call(args, kwargs)
-        if not notes.left:
+        if notes.left:
+            place.tell_the_cache_around()
+        else:
             cache.store(key, answer)
         return answer
 
     return remember
 
 
-def aremembering(call: Layer, cache: AnswerCache) -> Layer:
+def aremembering(call: Layer, cache: AnswerCache, place: Place) -> Layer:
     """Remember good answers."""
 
     async def remember(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         key = cache.key(args, kwargs)
         with Notes() as notes:
             answer = await call(args, kwargs)
-        if not notes.left:
+        if notes.left:
+            place.tell_the_cache_around()
+        else:
             await cache.astore(key, answer)
         return answer
 

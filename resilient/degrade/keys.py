@@ -54,6 +54,6 @@ def _part(value: Any, on_death: Callable[[Any], None] | None) -> Hashable:
             raise Unkeyable from None
     try:
         hash(value)
-    except TypeError:
+    except Exception:  # whatever it raises, the call is simply not cached
         raise Unkeyable from None
     return kind, value

@@ -65,7 +65,7 @@ class Degradation(Policy):
         if is_fresh_cache(cache):
             return cast(Layer, cache.sync_layer(self, call, place))
         if isinstance(place.cache, AnswerCache):
-            call = remembering(call, place.cache)
+            call = remembering(call, place.cache, place)
         return self.guarding(call, place)
 
     def async_layer(self, call: Layer, site: Site) -> Layer:
@@ -75,7 +75,7 @@ class Degradation(Policy):
         if is_fresh_cache(cache):
             return cast(Layer, cache.async_layer(self, call, place))
         if isinstance(place.cache, AnswerCache):
-            call = aremembering(call, place.cache)
+            call = aremembering(call, place.cache, place)
         return self.aguarding(call, place)
 
     def generator_layer(self, call: Layer, site: Site) -> Layer:
@@ -173,7 +173,7 @@ class Degradation(Policy):
         elif config.cache is not None:
             cache = AnswerCache(config.cache, config.key, site.fn)
         cached_around = any(isinstance(one, Degradation) and one.config.cache is not None for one in site.outer)
-        return Place(cache, cached_around)
+        return Place(cache, cached_around, site.fn)
 
     def health(self) -> Health | None:
         """The health of the service, None without a manager."""
@@ -246,10 +246,11 @@ class Degradation(Policy):
     def serve_spared(self, place: Place, health: Health | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The answer while the service is spared; MISSING where there is none, and the call may be made all the same.
 
-        Raises DegradationError where there is none, and the call must not be made.
+        Raises DegradationError where there is none and the call must not be made, and where there are fallbacks, but
+        `fallback_limit` of them are running.
         """
         answer = self.serve(place, None, args, kwargs)
-        if answer is MISSING and health is not None and health.strict:
+        if answer is MISSING and health is not None and (health.strict or self._fallbacks):
             self.tally.failed += 1
             raise DegradationError(self.name)
         return answer
@@ -259,10 +260,11 @@ class Degradation(Policy):
     ) -> Any:
         """The answer while the service is spared; MISSING where there is none, and the call may be made all the same.
 
-        Raises DegradationError where there is none, and the call must not be made.
+        Raises DegradationError where there is none and the call must not be made, and where there are fallbacks, but
+        `fallback_limit` of them are running.
         """
         answer = await self.aserve(place, None, args, kwargs)
-        if answer is MISSING and health is not None and health.strict:
+        if answer is MISSING and health is not None and (health.strict or self._fallbacks):
             self.tally.failed += 1
             raise DegradationError(self.name)
         return answer

@@ -87,7 +87,10 @@ class ResponseTimes:
                 latest.append(seconds)
                 insort(ordered, seconds)
                 if len(latest) > self._size:
-                    del ordered[bisect_left(ordered, latest.popleft())]
+                    gone = latest.popleft()
+                    del ordered[bisect_left(ordered, gone)]
+            except IndexError:
+                self.rebuild()  # the garbage collector has run another call in between
             except BaseException:
                 self.rebuild()
                 raise
@@ -237,7 +240,8 @@ class SmartTimeout:
 
     def _ask_for_load(self) -> None:
         now = CLOCK.monotonic()
-        if now < self._next_look or self._load_source is None:
+        # The second: a clock that was replaced and put back must not make us wait for years.
+        if 0 < self._next_look - now <= LOAD_EVERY or self._load_source is None:
             return
         self._next_look = now + LOAD_EVERY
         try:

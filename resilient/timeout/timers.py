@@ -43,8 +43,8 @@ class LoopTimer:
         """Put a call under the timer; none before it is due later."""
         self.calls[number] = task, due
         if not self.armed:
-            self.armed = True
             loop.call_at(due, self.fire, context=self.context)
+            self.armed = True
 
     def fire(self) -> None:
         """Cancel what is due, and set the timer for the next."""
@@ -82,8 +82,8 @@ class VaryingTimer(LoopTimer):
 
     def set(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
         """Let the timer go off then."""
-        self.set_for = due
         loop.call_at(due, self.fire_for, due, context=self.context)
+        self.set_for = due
 
     def fire_for(self, when: float) -> None:
         """Cancel what is due, and set the timer for the next; nothing if it has been set for another time since."""
@@ -105,11 +105,11 @@ class VaryingTimer(LoopTimer):
     def _sort_in(self) -> None:
         """Put the calls that began since the last time into the heap; numbers only grow."""
         before, newest = self._latest, None
-        for number in reversed(self.calls):
+        for number, (_, due) in reversed(list(self.calls.items())):
             if number <= before:
                 break
             newest = number if newest is None else newest
-            heappush(self._heap, (self.calls[number][1], number))
+            heappush(self._heap, (due, number))
         if newest is not None:
             self._latest = newest
 

@@ -234,9 +234,8 @@ def test_each_waiter_answers_for_itself(face):
         answers = run(main())
     assert answers == [f"spare {number}" for number in range(8)]
     assert sorted(own for own, _ in got) == list(range(8))
-    assert {id(seen) for _, seen in got} == {id(error)}
-    assert gate.calls == 1
-    assert cached.get_metrics()[:5] == (0, 8, 0, 8, 8)
+    assert {(type(one), one.args) for _, one in got} == {(ConnectionError, ("down",))}
+    assert sum(one is error for _, one in got) == 1  # the others have copies, whose tracebacks are their own
 
 
 @pytest.mark.parametrize("face", ["sync", "async"])

@@ -17,8 +17,10 @@ from resilient import (
     retry,
     timeout,
 )
+from resilient.degradation.queues import MemoryQueue
 from resilient.degradation.tiered import FallbackStrategy, TieredTimeout, TimeoutTier
 from resilient.errors import UnknownNameError
+from resilient.timeout import Timeout
 
 WAIT = 10.0
 
@@ -129,6 +131,9 @@ def test_unknown_tiers(tiers):
         lambda: tiers.execute("smal", print),
         lambda: asyncio.run(tiers.aexecute("smal", asyncio.sleep, 0)),
         lambda: tiers(3),
+        lambda: tiers([]),
+        lambda: tiers.execute([], print),
+        lambda: asyncio.run(tiers.aexecute({}, asyncio.sleep, 0)),
     ):
         with pytest.raises(UnknownNameError, match="cache_operation, database_query, external_api, small"):
             use()
@@ -149,14 +154,35 @@ def test_tries(tiers, way):
 
 def test_limits_grow(tiers, way):
     """Try number n has the limit base * multiplier ** n, never beyond what locks can wait, for any number of tries."""
-    policy = tiers("external_api")
-    policy(print)
-    assert [one.limit for one in policy._timeouts()] == [10.0, 15.0, 22.5, 33.75]
-    huge = TieredTimeout().add_tier(TimeoutTier("huge", 1, 1000, 1e300))("huge")
-    huge(print)
-    limits = [one.limit for one in huge._timeouts()]
-    assert len(limits) == 1001
-    assert limits[2] == limits[1000] == threading.TIMEOUT_MAX
+    assert [tiers("external_api").config.limit(number) for number in range(4)] == [10.0, 15.0, 22.5, 33.75]
+    huge = tiers.add_tier(TimeoutTier("huge", 1, 1000, 1e300))("huge").config
+    assert huge.limit(2) == huge.limit(1000) == huge.longest == threading.TIMEOUT_MAX
+    with pytest.raises(ConnectionError):
+        way.guarded(tiers, "huge", body := Body(9999))()
+    assert body.made == 1001
+
+
+@pytest.mark.parametrize("strategy", FallbackStrategy)
+def test_tries_are_prepared_when_they_are_needed(way, strategy, monkeypatch):
+    """A call that succeeds at once does not pay for the other tries there might have been."""
+    built = []
+
+    def counting(layer):
+        def build(self, *args):
+            built.append(self.limit)
+            return layer(self, *args)
+
+        return build
+
+    for kind in ("sync_layer", "async_layer"):
+        monkeypatch.setattr(Timeout, kind, counting(getattr(Timeout, kind)))
+    tiers = TieredTimeout(strategy).add_tier(TimeoutTier("patient", 1, 1000, 1.001))
+    assert way.execute(tiers, "patient", Body(0)) == "done"
+    assert len(built) <= 2  # a queue has an attempt of its own
+    built.clear()
+    assert way.execute(tiers, "patient", Body(3)) == "done"
+    assert sorted(built)[:4] == pytest.approx([1, 1.001, 1.002001, 1.003003], abs=1e-6)
+    assert len(built) <= 5
 
 
 def test_tries_that_time_out(way):
@@ -321,12 +347,85 @@ def test_registry(tiers):
     assert body.made == 1
     with pytest.raises(ConfigurationError, match=r"^base_timeout=0"):
         registry.configure("timeout", name, base_timeout=0)
+    with pytest.raises(ConfigurationError, match=r"^operation_type='external_api': .*'small'"):
+        registry.configure("timeout", name, operation_type="external_api", base_timeout=7)
+    assert (call.policies[0].config.operation_type, call.policies[0].limit) == ("small", 5.0)
+    registry.configure("timeout", name, operation_type="small", base_timeout=6)
+    assert call.policies[0].limit == 6.0
     tiers.execute("small", print)
     tiers.execute("small", print)
     assert [name for name in registry.timeouts if name.startswith("tiers.")] == ["tiers.small"]
     with registry.disabled(), pytest.raises(ConnectionError):
         call()
     assert (body.made, call.policies[0].get_metrics().calls) == (2, 1)
+
+
+def test_names(way):
+    """A policy shows its tier; the errors of plain calls name the tier, however many TieredTimeouts there are."""
+    assert repr(TieredTimeout()("external_api")) == "<timeout unnamed, tier external_api>"
+    tiny = TimeoutTier("tiny", 0.01, 0, 1.0)
+    several = [TieredTimeout(FallbackStrategy.IMMEDIATE_ERROR).add_tier(tiny) for _ in range(3)]
+    gate = threading.Event()
+
+    async def hang():
+        await asyncio.sleep(WAIT)
+
+    for tiers in several:
+        with pytest.raises(CallTimeoutError) as caught:
+            tiers.execute("tiny", gate.wait, WAIT) if way is Sync else asyncio.run(tiers.aexecute("tiny", hang))
+        assert caught.value.name == "tiers.tiny"
+    gate.set()
+    assert sorted(registry.timeouts) == ["tiers.tiny", "tiers.tiny#2", "tiers.tiny#3"]
+    assert repr(registry.timeouts["tiers.tiny#2"]) == "<timeout tiers.tiny, tier tiny>"
+
+    @several[0]("tiny")
+    def call():
+        """Do nothing."""
+
+    assert repr(call.policies[0]).endswith("test_names.<locals>.call, tier tiny>")
+
+
+def test_execute_within_and_after_a_scope(tiers, way):
+    """The policies of plain calls are registered in the registry of now, with their state, and found again later."""
+
+    def numbers():
+        return {name: policy.get_metrics().calls for name, policy in registry.timeouts.items()}
+
+    way.execute(tiers, "small", Body(0))
+    with registry.scoped():
+        assert numbers() == {}
+        way.execute(tiers, "small", Body(0))
+        way.execute(tiers, "external_api", Body(0))
+        assert numbers() == {"tiers.small": 2, "tiers.external_api": 1}
+    assert numbers() == {"tiers.small": 2}
+    for _ in range(2):
+        way.execute(tiers, "small", Body(0))
+        way.execute(tiers, "external_api", Body(0))
+    assert numbers() == {"tiers.small": 4, "tiers.external_api": 3}
+
+
+def test_names_after_a_scope(tiers):
+    """A name that another policy has meanwhile is not taken from it, and a name once had is kept where it is free."""
+    other = TieredTimeout()
+    with registry.scoped():
+        tiers.execute("small", print)
+    other.add_tier(TimeoutTier("small", 1, 0, 1.0)).execute("small", print)
+    tiers.execute("small", print)
+    expected = {"tiers.small": 1.0, "tiers.small#2": 5.0}
+    for _ in range(2):
+        assert {name: policy.limit for name, policy in registry.timeouts.items()} == expected
+        with registry.scoped():
+            tiers.execute("small", print)
+            assert list(registry.timeouts) == ["tiers.small#2"]
+        tiers.execute("small", print)
+        other.execute("small", print)
+
+
+def test_what_cannot_be_executed(tiers, way):
+    """What is neither callable nor a service is refused, and not tried again and again."""
+    for what in (5, None, object()):
+        with pytest.raises(TypeError, match="cannot be executed"):
+            tiers.execute("small", what) if way is Sync else asyncio.run(tiers.aexecute("small", what))
 
 
 def test_methods_of_limiting():
@@ -355,7 +454,7 @@ def test_refused():
             TieredTimeout()("external_api")(stream)
     with pytest.raises(ConfigurationError, match=r"^fallback_strategy='best_effort'.*BEST_EFFORT"):
         TieredTimeout("best_effort")
-    for option, value in (("degraded", 3), ("queue", 3)):
+    for option, value in (("degraded", 3), ("queue", 3), ("queue", MemoryQueue)):
         with pytest.raises(TypeError, match=option):
             TieredTimeout(**{option: value})
     with pytest.raises(ConfigurationError, match=r"^max_answers=0"):

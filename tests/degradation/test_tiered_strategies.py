@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 import threading
 import weakref
 
@@ -9,7 +10,7 @@ import pytest
 
 from resilient import CircuitOpenError, ConfigurationError, DegradationError, circuit_breaker, degrade, registry, retry
 from resilient.degradation.events import CallQueued
-from resilient.degradation.queues import MemoryQueue, QueueFullError, Receipt, RedisQueue, SqliteQueue
+from resilient.degradation.queues import MemoryQueue, QueuedCall, QueueFullError, Receipt, RedisQueue, SqliteQueue
 from resilient.degradation.tiered import FallbackStrategy, TieredTimeout, TimeoutTier
 from resilient.events import FallbackFailed, FallbackServed
 
@@ -149,6 +150,48 @@ def test_answers_of_others_are_not_remembered(around, within, face):
     assert call() == ()
     switch.isolate()
     assert call() == ()
+
+
+def test_answers_of_others_are_not_remembered_across_tiers(face):
+    """What is further in tells the next cache, and that one the next; a function executed may be guarded itself."""
+    body, switch = Body(down=True), circuit_breaker("switch")
+
+    def stack(fn):
+        best = tiered(FallbackStrategy.BEST_EFFORT)("small")
+        return degrade(cache={})(switch(best(degrade(fallback="spare")(fn))))
+
+    call = face.guard(stack, body)
+    assert call() == "spare"
+    switch.isolate()
+    with pytest.raises(CircuitOpenError):
+        call()
+
+
+def test_executed_fallbacks_are_not_remembered(face):
+    """What a guarded function answers with when it fails is not taken for its answer by `execute`."""
+    tiers, body = tiered(FallbackStrategy.BEST_EFFORT, default="default"), Body(down=True)
+
+    class Service:
+        @degrade(fallback="spare", on=ConnectionError)
+        def call(self):
+            return body()
+
+        @degrade(fallback="spare", on=ConnectionError)
+        async def acall(self):
+            return body()
+
+    service = Service()
+
+    def execute():
+        if face.is_async:
+            return asyncio.run(_await(tiers.aexecute("small", service.acall)))
+        return tiers.execute("small", service.call)
+
+    assert execute() == "spare"
+    assert len(tiers.answers) == 0
+    body.down = False
+    assert execute() == ()
+    assert len(tiers.answers) == 1
 
 
 class Spare:
@@ -416,7 +459,34 @@ def test_full_queue(face):
     assert isinstance(call(), Receipt)
     with pytest.raises(QueueFullError) as caught:
         call()
-    assert isinstance(caught.value.__context__, ConnectionError)
+    assert isinstance(caught.value.__cause__, ConnectionError)
+
+
+@pytest.mark.parametrize("problem", ["full", "pickling"])
+def test_refusals_of_durable_queues(face, tmp_path, problem):
+    """What a durable queue refuses with is raised from the call's own error, too."""
+    queue = SqliteQueue(tmp_path / "calls.db", max_size=1)
+    queue.stop()
+    tiers = tiered(FallbackStrategy.QUEUE_AND_RETRY, queue=queue)
+    if problem == "full":
+        queue.put(QueuedCall.of(int))
+        sync, coro, args = socket.create_connection, asyncio.open_connection, (("127.0.0.1", 1),)
+    else:
+        sync = Body(down=True)
+        args = (threading.Lock(),)
+
+        async def coro(*args):
+            return sync(*args)
+
+    def refused():
+        if not face.is_async:
+            return tiers.execute("small", sync, *args)
+        return asyncio.run(_await(tiers.aexecute("small", coro, *(args[0] if problem == "full" else args))))
+
+    with pytest.raises(QueueFullError if problem == "full" else ConfigurationError) as caught:
+        refused()
+    assert isinstance(caught.value.__cause__, ConnectionError)
+    assert registry.timeouts["tiers.small"].get_metrics().failed == 1
 
 
 def test_what_is_not_queued(queue):

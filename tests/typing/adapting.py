@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import assert_type
 
 from resilient import (
@@ -90,6 +91,12 @@ tiers = TieredTimeout(FallbackStrategy.QUEUE_AND_RETRY, queue=MemoryQueue(10)).a
 assert_type(tiers, TieredTimeout)
 assert_type(tiers.tiers, Mapping[str, TimeoutTier])
 TieredTimeout(queue=SqliteQueue("calls.db"))
+TieredTimeout(degraded=Prices()).add_tier(TimeoutTier("slow", timedelta(seconds=9), 1, 1.0), degraded=Prices())
+TieredTimeout(degraded=float)
+TieredTimeout(degraded=3)  # type: ignore[arg-type]
+TieredTimeout(queue=MemoryQueue)  # type: ignore[arg-type]
+assert_type(TimeoutTier("slow", timedelta(seconds=9), 1, 1.0).base_timeout, float)
+TimeoutTier("slow", "9", 1, 1.0)  # type: ignore[arg-type]
 
 
 @tiers("external_api")
@@ -99,6 +106,31 @@ def charge(amount: int) -> str:
 
 assert_type(charge(1), str)
 assert_type(tiers.execute("database_query", charge, 1), str)
+assert_type(tiers.execute("external_api", Prices(), "Emma"), float)
+tiers.execute("external_api", Prices(), 1)  # type: ignore[call-overload]
+
+
+class Covers:
+    """A service with async ways."""
+
+    async def execute_full(self, book: str) -> bytes:
+        return book.encode()
+
+    async def execute_degraded(self, book: str) -> bytes:
+        return b""
+
+
+async def execute(service: DegradableService) -> None:
+    assert_type(await tiers.aexecute("external_api", Covers(), "Emma"), bytes)
+    assert_type(await tiers.aexecute("external_api", aload, 1), str)
+    tiers.execute("external_api", service, 1)
+    await tiers.aexecute("external_api", service, 1)
+
+
+# With QUEUE_AND_RETRY the answer may be a receipt.
+answer: str | Receipt = tiers.execute("database_query", charge, 1)
+if isinstance(answer, Receipt):
+    answer.result(timeout=1)
 
 
 async def wait_for(receipt: Receipt) -> None:
