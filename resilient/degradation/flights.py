@@ -56,9 +56,12 @@ class Flight:
                 self._outcome = outcome
                 self.landed = True
         finally:
-            while self._wakers:
-                with suppress(KeyError, RuntimeError):  # another took it; its loop is closed, its gate open
-                    self._wakers.popitem()[1](self._outcome)
+            # Forgotten only once it is woken: after an interrupt in between, `leave` does it again. Those who come
+            # later see that the flight has landed.
+            for waiter, wake in list(self._wakers.items()):
+                with suppress(RuntimeError):  # its loop is closed; its gate is open already
+                    wake(self._outcome)
+                self._wakers.pop(waiter, None)
 
     def wait(self, seconds: float | None) -> Outcome:
         """The outcome; TimeoutError after so many seconds."""

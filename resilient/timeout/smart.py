@@ -50,7 +50,7 @@ class ResponseTimes:
     Kept in order by insertion: a quantile is an index, and a new time costs a binary search, not a sort.
     """
 
-    __slots__ = ("_latest", "_lock", "_ordered", "_share", "_size", "_total")
+    __slots__ = ("_at_work", "_latest", "_lock", "_ordered", "_share", "_size", "_total", "_waiting")
 
     def __init__(self, size: int, share: float | None = None) -> None:
         self._size = size
@@ -58,6 +58,8 @@ class ResponseTimes:
         self._latest: deque[float] = deque()
         self._total = 0.0
         self._ordered: list[float] = []
+        self._waiting: deque[float] = deque()
+        self._at_work = False
         self._lock = threading.RLock()  # re-entrant: the garbage collector may run a guarded call anywhere
 
     def __len__(self) -> int:
@@ -66,7 +68,7 @@ class ResponseTimes:
     def add(self, seconds: float) -> float:
         """Remember a response time, in place of the oldest where there is no room; returns the usual one."""
         if self._share is not None:
-            return self._add_in_order(seconds, self._share)
+            return self._add_in_order(seconds)
         # Rounded to 2**-36 s: sums of such numbers are exact, so that adding and taking away never drifts.
         seconds = seconds + _GRAIN - _GRAIN
         latest = self._latest
@@ -80,28 +82,34 @@ class ResponseTimes:
             raise
         return self._total / len(latest)
 
-    def _add_in_order(self, seconds: float, share: float) -> float:
+    def _add_in_order(self, seconds: float) -> float:
         with self._lock:
-            latest, ordered = self._latest, self._ordered
-            try:
-                latest.append(seconds)
-                insort(ordered, seconds)
-                if len(latest) > self._size:
-                    gone = latest.popleft()
-                    del ordered[bisect_left(ordered, gone)]
-            except IndexError:
-                self.rebuild()  # the garbage collector has run another call in between
-            except BaseException:
-                self.rebuild()
-                raise
-            # Nearest rank: the smallest time that at least this share of the times does not exceed.
-            return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+            self._waiting.append(seconds)
+            if not self._at_work:  # else the garbage collector has run another call amid this very one
+                self._at_work = True
+                try:
+                    while self._waiting:
+                        self._sort_in(self._waiting.popleft())
+                except BaseException:
+                    self.rebuild()
+                    raise
+                finally:
+                    self._at_work = False
+            return self.usual() if self._ordered else seconds
+
+    def _sort_in(self, seconds: float) -> None:
+        latest, ordered = self._latest, self._ordered
+        latest.append(seconds)
+        insort(ordered, seconds)
+        if len(latest) > self._size:
+            del ordered[bisect_left(ordered, latest.popleft())]
 
     def usual(self) -> float:
         """The average, or the quantile; there is at least one time."""
         if self._share is None:
             return self._total / len(self._latest)
         with self._lock:
+            # Nearest rank: the smallest time that at least this share of the times does not exceed.
             return self._ordered[max(0, math.ceil(self._share * len(self._ordered)) - 1)]
 
     def spread(self) -> tuple[float, float, float]:
@@ -121,6 +129,8 @@ class ResponseTimes:
     def after_fork(self) -> None:
         """Replace the lock in a forked child, and finish what other threads were doing."""
         self._lock = threading.RLock()
+        self._at_work = False
+        self._waiting.clear()
         self.rebuild()
 
 
