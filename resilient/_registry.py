@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, ValuesView
 from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from resilient.degrade import Degradation
     from resilient.retry import RetryPolicy
     from resilient.timeout import Timeout
+
+_log = logging.getLogger("resilient.registry")
 
 #: What the user types as kind, and what the registry calls the lot of them.
 SHELVES = {
@@ -176,22 +179,26 @@ class Registry:
         if kind not in self._shelves:
             raise ConfigurationError(f"kind={kind!r}: must be one of {', '.join(SHELVES)}")
         with self.lock:
-            policy: Registered = self._shelves[kind][name]
-            before = policy.config
-            policy.reconfigure(changes)
-            try:
-                entries = [
-                    (guarded, guarded.compiled())
-                    for guarded in self._live()
-                    if any(policy is one or policy in one.uses() for one in guarded.policies)
-                ]
-            except BaseException:
-                policy.apply(before)
-                raise
-            for guarded, entry in entries:
-                guarded.install(entry)
+            self.change({self._shelves[kind][name]: changes})
         if HUB.wants(ConfigurationChanged):
             HUB.publish(ConfigurationChanged(name, kind, changes))
+
+    def change(self, changes: Mapping[Any, dict[str, Any]]) -> None:
+        """Change live policies, all of them or none, and tell nobody yet; the caller has the lock."""
+        before = {policy: policy.config for policy in changes}
+        affected = [
+            guarded
+            for guarded in self._live()
+            if any(policy is one or policy in one.uses() for one in guarded.policies for policy in changes)
+        ]
+        try:
+            for policy, options in changes.items():
+                policy.reconfigure(options)
+            _recompile(affected)
+        except BaseException:
+            if _take_back(before):
+                _recompile(affected)
+            raise
 
     def configure_from(self, path: str | os.PathLike[str]) -> Any:
         """Apply a file of strategies to the live policies of the same names; their state stays.
@@ -284,6 +291,23 @@ class Registry:
     def __repr__(self) -> str:
         counts = ", ".join(f"{SHELVES[kind]}={len(shelf)}" for kind, shelf in self._shelves.items())
         return f"<resilient.registry: {counts}>"
+
+
+def _take_back(before: Mapping[Any, Any]) -> bool:
+    """Give policies the configurations they had; whether any had another one."""
+    changed = [policy for policy, config in before.items() if policy.config is not config]
+    for policy in reversed(changed):
+        try:
+            policy.apply(before[policy])
+        except Exception:  # noqa: BLE001 - whatever it is, the others are to be taken back
+            _log.exception("%s %s: a change could not be taken back", policy.kind, policy.name)
+    return bool(changed)
+
+
+def _recompile(affected: Iterable[Recompilable]) -> None:
+    entries = [(guarded, guarded.compiled()) for guarded in affected]
+    for guarded, entry in entries:
+        guarded.install(entry)
 
 
 def _difference(old: Any, new: Any) -> str:

@@ -24,13 +24,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
+        if sys.stdout is None:  # closed by whoever started this
+            raise OSError("standard output is closed")
         code = int(arguments.run(arguments))
         sys.stdout.flush()
     except KeyboardInterrupt:
         sys.stderr.write(f"resilient {arguments.command}: stopped by Ctrl-C, nothing is left running\n")
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader has gone (`resilient demo | head`). Without this the interpreter would complain when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # the reader has gone (`resilient demo | head`)
+        return 1
+    except OSError as error:  # a full disk
+        _drop_output()
+        if sys.stderr is not None:
+            sys.stderr.write(
+                f"resilient {arguments.command}: the output cannot be written: {error.strerror or error}\n"
+            )
         return 1
     return code
+
+
+def _drop_output() -> None:
+    """Lose what is still to be written. Without this the interpreter would complain when it flushes."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -17,11 +17,15 @@ def run_schema(output: str | None) -> int:
         text = f"{json.dumps(strategies.schema(), indent=2)}\n"
     except ConfigurationError as error:
         return _fail(str(error))
+    if output == "":
+        return _fail("--output needs the name of a file")
     if output is None:
         sys.stdout.write(text)
         return 0
     try:
         Path(output).write_text(text, "utf-8")
+    except ValueError as error:  # a null character
+        return _fail(f"{output!r} cannot be written: {error}")
     except OSError as error:
         return _fail(f"{output} cannot be written: {error.strerror or error}")
     return 0

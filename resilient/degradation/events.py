@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 from resilient.events import Event
@@ -86,6 +87,16 @@ class QueuedCallEnded(Event):
         self.call = call
         self.attempts = attempts
         self.error = error
+
+
+def log_given_up(name: str, call: str, attempts: int, error: BaseException | None) -> None:
+    """Write a warning for a call that ended with an error; the line of its event is for successes too."""
+    if error is None:
+        return
+    with suppress(Exception):  # neither an error's text nor a log handler may end a worker
+        why = f"{type(error).__name__}: {error}"
+        text = "%s: %s is given up after %d attempts (%s)"
+        _QUEUE.warning(text, name, call, attempts, why, extra={"event": "call_given_up"})
 
 
 def _health(event: Any) -> str:

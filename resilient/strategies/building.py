@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -38,6 +40,24 @@ KINDS = {
 }
 
 
+@contextmanager
+def all_or_nothing() -> Iterator[None]:
+    """Where the block fails, names that it has given to policies are free again.
+
+    The registry's lock is held, so nobody else can have taken such a policy for his own meanwhile.
+    """
+    with registry.lock:
+        shelves = registry._shelves
+        before = {kind: set(shelf._named) for kind, shelf in shelves.items()}
+        try:
+            yield
+        except BaseException:
+            for kind, shelf in shelves.items():
+                for name in set(shelf._named) - before[kind]:
+                    del shelf._named[name]
+            raise
+
+
 def live_policies() -> dict[str, Mapping[str, Policy]]:
     """What is registered, by kind and name."""
     return {
@@ -56,8 +76,8 @@ def build(strategy: RecoveryStrategyConfig) -> tuple[Policy, ...]:
     """
     makers = _makers(strategy)
     live = live_policies()
-    with registry.lock:
-        # Those that are registered already first: only they can be refused.
+    with all_or_nothing():
+        # Those that are registered already first: they are likely to be refused.
         order = sorted(makers, key=lambda kind: strategy.name not in live[kind])
         made = {kind: makers[kind]() for kind in order}
     return tuple(made[kind] for kind in makers)
@@ -106,7 +126,7 @@ def _degradation(settings: DegradationSettings, name: str | None) -> Policy:
         return _same(known, settings)
     health = DegradationConfig(**{option: getattr(settings, option) for option in HEALTH})
     policy = degrade(
-        fallback=settings.fallback,
+        fallback=_answer(settings.fallback),
         on=resolved("on", settings.on),
         cache=_cache(settings),
         fallback_limit=settings.fallback_limit,
@@ -134,6 +154,23 @@ def _same(known: Degradation, settings: DegradationSettings) -> Degradation:
             f"degrade {known.name!r} is already defined differently: {what}. Use one definition, or another name"
         )
     return known
+
+
+def _answer(fallback: Any) -> Any:
+    """A fallback of its own where it is a table or a list: callers get it for an answer, and may change it."""
+    try:
+        return deepcopy(fallback) if _is_data(fallback) else fallback
+    except RecursionError:  # a list that contains itself
+        return fallback
+
+
+def _is_data(value: Any) -> bool:
+    """Whether this is what a file can hold."""
+    if type(value) is list:
+        return all(map(_is_data, value))
+    if type(value) is dict:
+        return all(map(_is_data, value.values()))
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def _cache(settings: DegradationSettings) -> CachedDegradation | None:

@@ -14,13 +14,14 @@ from resilient.errors import ConfigurationError
 from resilient.pipeline import Pipeline
 from resilient.policy import F, Policy
 from resilient.retry import RetryConfig
-from resilient.strategies.building import build, manager_of
+from resilient.strategies.building import all_or_nothing, build, manager_of
 from resilient.strategies.options import names
 from resilient.strategies.problems import listed, shown
 from resilient.strategies.settings import (
     BulkheadSettings,
     CircuitBreakerSettings,
     DegradationSettings,
+    LeftOut,
     RetrySettings,
     TimeoutSettings,
 )
@@ -52,6 +53,10 @@ class RecoveryStrategyConfig:
     pattern that is not used. A strategy with problems can be made and looked at; `validate()` names all of them, and
     decorating raises. Without a name, each decorated function gets policies of its own; with one, the policies are
     registered under it, and shared by all functions that this strategy, or an equal one of that name, decorates.
+
+    Sync functions run in worker threads (`timeout.method="thread"`), so what is bound to a thread, such as a `sqlite3`
+    connection or a session in a `threading.local`, breaks: `.replace(timeout={"method": "cooperative"})` keeps sync
+    functions in the caller's thread.
 
     Outermost first, a call passes degrade, retry, circuit breaker, bulkhead and timeout (`timeout.total` per attempt).
     """
@@ -96,7 +101,11 @@ class RecoveryStrategyConfig:
 
     @classmethod
     def for_database(cls, name: str | None = None) -> RecoveryStrategyConfig:
-        """Few and quick attempts, a circuit that opens early: a database in trouble needs less load, not more."""
+        """Few and quick attempts, a circuit that opens early: a database in trouble needs less load, not more.
+
+        Sync functions run in worker threads. Where a connection is bound to its thread (`sqlite3`, a session in a
+        `threading.local`), use `for_database().replace(timeout={"method": "cooperative"})`, and the driver's timeout.
+        """
         return cls(
             retry={"max_attempts": 2, "base_delay": 0.05, "max_delay": 5.0, "multiplier": 1.5, "jitter": False},
             circuit_breaker={"failure_threshold": 3, "recovery_timeout": 30.0, "half_open_calls": 5},
@@ -108,7 +117,7 @@ class RecoveryStrategyConfig:
         """Patient retries and tight time limits, for a service in other hands."""
         return cls(
             retry={"max_attempts": 3, "base_delay": 0.2, "max_delay": 30.0, "multiplier": 2.5, "jitter": True},
-            timeout={"connect": 3.0, "read": 10.0, "write": 10.0, "total": 15.0},
+            timeout={"connect": LeftOut(3.0), "read": LeftOut(10.0), "write": LeftOut(10.0), "total": 15.0},
             name=name,
         )
 
@@ -169,7 +178,8 @@ class RecoveryStrategyConfig:
 
         Raises ConfigurationError, with all problems, where there are any; TypeError for what cannot be guarded.
         """
-        return self.pipeline()(fn)
+        with all_or_nothing():
+            return self.pipeline()(fn)
 
     def pipeline(self, name: str | None = None) -> Pipeline:
         """A pipeline of the policies; its `call` and `acall` make single calls, its `check()` reviews the numbers.

@@ -26,6 +26,7 @@ from resilient.events import HUB, Event
 from resilient.generators import Layer
 from resilient.logs import LINES, Line
 from resilient.policy import Composable, Policy
+from resilient.strategies.building import all_or_nothing
 from resilient.wrapping import Guarded, GuardedObject, Kind, Site, chain, describe, guard, kind_of
 
 P = ParamSpec("P")
@@ -405,6 +406,7 @@ class FailoverFunction(Protocol[P, R_co]):
         """The target that a call beginning now would try first; None where every circuit would refuse it."""
 
 
+@all_or_nothing()
 def failover(
     primary: Callable[P, R],
     /,

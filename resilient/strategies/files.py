@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from resilient.errors import ConfigurationError, UnknownNameError
 from resilient.strategies import models
 from resilient.strategies.config import RecoveryStrategyConfig
 from resilient.strategies.parsing import read
-from resilient.strategies.problems import Problem, listed, shown
+from resilient.strategies.problems import Problem, key_text, listed, misplaced, shown
+from resilient.strategies.tables import frozen
 from resilient.strategies.validation import SECTIONS, problems
 
 
@@ -32,7 +33,7 @@ class Strategies(Mapping[str, RecoveryStrategyConfig]):
     ) -> None:
         self.path = path
         self.prefix = prefix
-        self.written = MappingProxyType(dict(written))
+        self.written: Mapping[str, Mapping[str, Any]] = frozen(written, 3)
         self._strategies = dict(strategies)
 
     def __getitem__(self, name: str) -> RecoveryStrategyConfig:
@@ -62,38 +63,73 @@ def load(path: str | os.PathLike[str]) -> Strategies:
 
     Raises ConfigurationError with every problem in the file, where each is, and what is allowed.
     """
+    return load_for(path, lambda name: False)
+
+
+def load_for(path: str | os.PathLike[str], live: Callable[[str], bool]) -> Strategies:
+    """As `load` does it, but where policies of a name are `live`, options need not agree with those left out.
+
+    What is left out is not what a new strategy would have, but what these policies have.
+    """
     prefix, content = read(path)
-    content = {name: table for name, table in content.items() if name != models.SCHEMA_KEY}
-    found = [one.under(*prefix) for one in _problems(content)]
+    content = {name: _with_whole_numbers(table) for name, table in content.items()}
+    found = [one.under(*prefix) for one in _problems(content, live)]
     if found:
         raise ConfigurationError(listed(str(path), found))
-    strategies = {name: _strategy(name, table) for name, table in content.items()}
+    content.pop(models.SCHEMA_KEY, None)
+    # Copies, as callers get the fallbacks of a strategy for answers, and may do with them what they like.
+    try:
+        strategies = {name: _strategy(name, deepcopy(table)) for name, table in content.items()}
+    except RecursionError:
+        raise ConfigurationError(f"{path}: is nested too deeply") from None
     return Strategies(Path(path), prefix, strategies, content)
 
 
-def _problems(content: Mapping[Any, Any]) -> list[Problem]:
+def _with_whole_numbers(table: Any) -> Any:
+    """A strategy with 3 in the place of 3.0 where a whole number is wanted: to a JSON Schema they are the same."""
+    if not isinstance(table, Mapping):
+        return table
+    return {section: _whole(section, options) for section, options in table.items()}
+
+
+def _whole(section: Any, options: Any) -> Any:
+    if section not in SECTIONS or not isinstance(options, Mapping):
+        return options
+    integers = models.integer_options(section)
+    return {
+        key: int(value) if key in integers and isinstance(value, float) and value.is_integer() else value
+        for key, value in options.items()
+    }
+
+
+def _problems(content: Mapping[Any, Any], live: Callable[[str], bool]) -> list[Problem]:
     """All problems, in the order of the file; where both have something to say, the rooms say it better."""
-    structural = models.structural_problems(content)
-    misplaced = {one.path for one in structural if one.text.startswith(":") or len(one.path) < 3}
-    found = [one for one in structural if one.path in misplaced]
+    order = {key_text(name): number for number, name in enumerate(content)}
+    content, strange = models.sound_keys(content)
+    where = content.pop(models.SCHEMA_KEY, "")
+    if not isinstance(where, str):
+        strange.append(misplaced((models.SCHEMA_KEY,), where, "must be a string that says where the schema is"))
+    structural = [*strange, *models.structural_problems(content)]
+    astray = {one.path for one in structural if one.text.startswith(":") or len(one.path) < 3}
+    found = [one for one in structural if one.path in astray]
     for name, table in content.items():
-        sound = _without(table, (str(name),), misplaced)
-        if isinstance(name, str) and isinstance(sound, Mapping):
-            found += (Problem((name, *one.path), one.text) for one in problems(_strategy(name, sound)))
+        sound = _without(table, (name,), astray)
+        if isinstance(sound, Mapping):
+            said = problems(_strategy(name, sound), sound, live=live(name))
+            found += (one.under(name) for one in said)
     objected = {one.path for one in found}
     found += (one for one in structural if one.path not in objected)
-    order = {str(name): number for number, name in enumerate(content)}
     return sorted(found, key=lambda one: order.get(one.path[0], 0) if one.path else 0)
 
 
-def _without(value: Any, path: tuple[str, ...], misplaced: set[tuple[str, ...]]) -> Any:
+def _without(value: Any, path: tuple[str, ...], astray: set[tuple[str, ...]]) -> Any:
     """A table without what is in the wrong place, so that the rest can be looked at."""
-    if path in misplaced:
+    if path in astray:
         return None
     if not isinstance(value, Mapping) or len(path) > 2:
         return value
-    inside = {key: (*path, str(key)) for key in value}
-    return {key: _without(value[key], place, misplaced) for key, place in inside.items() if place not in misplaced}
+    inside = {key: (*path, key) for key in value}
+    return {key: _without(value[key], place, astray) for key, place in inside.items() if place not in astray}
 
 
 def _strategy(name: str, table: Mapping[str, Any]) -> RecoveryStrategyConfig:

@@ -28,8 +28,14 @@ def resolved(option: str, value: Any) -> Any:
     if isinstance(value, str):
         return _named(value)
     if isinstance(value, (list, tuple)):
-        return tuple(_named(part) if isinstance(part, str) else part for part in value)
+        return tuple(_named(part) if isinstance(part, str) else _no_list(part) for part in value)
     return value
+
+
+def _no_list(part: Any) -> Any:
+    if isinstance(part, (list, tuple, dict, set)):  # which may be of any size: it is not to be shown as it is
+        raise ConfigurationError(f"must name exception types: {shown(part)} is not {_ALLOWED}")
+    return part
 
 
 def _named(name: str) -> Any:
@@ -46,6 +52,6 @@ def _find(name: str) -> Any:
         return pkgutil.resolve_name(name)
     except (ImportError, AttributeError) as error:
         raise ConfigurationError(f"must name exception types: {shown(name)} cannot be imported ({error})") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = type(error).__name__
         raise ConfigurationError(f"must name exception types: importing {shown(name)} ends with {what}") from None

@@ -15,7 +15,7 @@ from resilient.errors import ConfigurationError
 from resilient.strategies.config import RecoveryStrategyConfig
 from resilient.strategies.options import about
 from resilient.strategies.parsing import EXTRA
-from resilient.strategies.problems import Problem, problem, unknown
+from resilient.strategies.problems import Problem, key_text, misplaced, problem, unknown
 from resilient.strategies.validation import SECTIONS
 
 PRESETS = {
@@ -46,7 +46,10 @@ def schema() -> dict[str, Any]:
 
 
 def structural_problems(content: Mapping[str, Any]) -> list[Problem]:
-    """What is not as the models have it: keys that mean nothing, and values of another type."""
+    """What is not as the models have it: keys that mean nothing, and values of another type.
+
+    The keys are strings, as `sound_keys` leaves them.
+    """
     try:
         _strategies().validate_python(dict(content))
     except _pydantic().ValidationError as error:
@@ -54,9 +57,41 @@ def structural_problems(content: Mapping[str, Any]) -> list[Problem]:
     return []
 
 
+def sound_keys(content: Mapping[Any, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """The tables of a file without keys that are no strings, as YAML has them, and what is to be said of those."""
+    found: list[Problem] = []
+
+    def sound(table: Any, path: tuple[str, ...]) -> Any:
+        if not isinstance(table, Mapping) or len(path) > 2:
+            return table
+        found.extend(_strange_key((*path, key_text(key))) for key in table if not isinstance(key, str))
+        return {key: sound(inner, (*path, key)) for key, inner in table.items() if isinstance(key, str)}
+
+    return sound(content, ()), found
+
+
+def _strange_key(path: tuple[str, ...]) -> Problem:
+    if len(path) == 1:
+        return Problem(path, ": the name of a strategy must be a string; put it in quotes")
+    return unknown(path, _allowed(path))
+
+
+def _allowed(path: tuple[str, ...]) -> tuple[str, ...]:
+    """The keys beside the last of this path that mean something."""
+    if len(path) == 2:
+        return ("preset", *SECTIONS)
+    return file_options(path[1]) if path[1] in SECTIONS else ()
+
+
 def file_options(section: str) -> tuple[str, ...]:
     """The options of a section that a file can write."""
     return tuple(one.name for one in fields(SECTIONS[section]) if about(one).written is not None)
+
+
+@cache
+def integer_options(section: str) -> frozenset[str]:
+    """The options of a section that are whole numbers."""
+    return frozenset(one.name for one in fields(SECTIONS[section]) if about(one).written in (int, int | None))
 
 
 def _pydantic() -> Any:
@@ -115,16 +150,14 @@ def _problem(content: Mapping[str, Any], error: Mapping[str, Any]) -> Problem:
     """An error of pydantic's in our words, with the path in the file."""
     path = _path(content, error["loc"])
     kind, section = error["type"], path[1] if len(path) > 1 else ""
-    if "[key]" in error["loc"]:
-        return Problem(path, ": the name of a strategy must be a string; put it in quotes")
     if kind == "extra_forbidden":
-        return unknown(path, ("preset", *SECTIONS) if len(path) == 2 else file_options(section))
+        return unknown(path, _allowed(path))
     if section == "preset":
         return problem(path, error["input"], f"must be one of {', '.join(PRESETS)}")
     if len(path) == 1:
-        return problem(path, error["input"], f"must be a table with preset, {', '.join(SECTIONS)}")
+        return misplaced(path, error["input"], f"must be a table with preset, {', '.join(SECTIONS)}")
     if len(path) == 2:
-        return problem(
+        return misplaced(
             path, error["input"], f"must be a table of options, or false; options: {', '.join(file_options(section))}"
         )
     return problem(path, error["input"], str(error["msg"]))

@@ -36,7 +36,9 @@ class About(NamedTuple):
 
 def option(default: T, text: str, written: Any = None, *, shown: Any = _SAME, **limits: float) -> T:
     """A field of settings with a default and its description."""
-    about = About(text, written, default if shown is _SAME else shown, MappingProxyType(limits))
+    told = default if shown is _SAME else shown
+    # `LeftOut` is a number of its own kind, which a file knows nothing of.
+    about = About(text, written, float(told) if isinstance(told, float) else told, MappingProxyType(limits))
     made: Any = field(default=default, metadata={"about": about})
     return made  # type: ignore[no-any-return]  # a field, which the dataclass puts the default in place of
 

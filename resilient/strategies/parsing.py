@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from resilient.errors import ConfigurationError
-from resilient.strategies.problems import shown
+from resilient.strategies.problems import kind_of, shown
 
 EXTRA = "pip install resilient-toolkit[config]"
 
@@ -31,13 +31,15 @@ def read(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], Mapping[str, An
         raise ConfigurationError(f"{file}: {error}") from None
     except RecursionError:
         raise ConfigurationError(f"{file}: is nested too deeply") from None
+    except ValueError as error:  # an integer of thousands of digits
+        raise ConfigurationError(f"{file}: has a value that cannot be read: {error}") from None
     prefix = ("tool", "resilient") if file.name == "pyproject.toml" else ()
     for depth, key in enumerate(prefix):
         content = content.get(key) if isinstance(content, Mapping) else None
         if content is None:
             raise ConfigurationError(f"{file}: has no table [{'.'.join(prefix[: depth + 1])}]")
     if not isinstance(content, Mapping):
-        raise ConfigurationError(f"{file}: must be a table of strategies by name, not {shown(content)}")
+        raise ConfigurationError(f"{file}: must be a table of strategies by name, not {kind_of(content)}")
     return prefix, content
 
 
@@ -48,6 +50,8 @@ def _text(file: Path) -> str:
         raise ConfigurationError(f"cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"is not UTF-8 (byte {error.start})") from None
+    except ValueError as error:  # a path with a null character
+        raise ConfigurationError(f"cannot be read: {error}") from None
 
 
 def _toml(text: str) -> Any:
@@ -76,23 +80,28 @@ def _yaml(text: str) -> Any:
         yaml: Any = import_module("yaml")
     except ImportError:
         raise ConfigurationError(f"reading YAML needs pyyaml, which is not installed: {EXTRA}") from None
-    loader = yaml.SafeLoader(text)
     try:
-        # As yaml.safe_load does it, but with a look at the keys while they are still as they were written.
-        node = loader.get_single_node()
-        if node is None:
-            return {}
-        _check_keys(node, set())
-        return loader.construct_document(node)
+        return _yaml_content(yaml.SafeLoader(text))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
-        what = getattr(error, "problem", None) or type(error).__name__
+        # A character that YAML does not allow has its own kind of error, without a problem.
+        what = getattr(error, "problem", None) or str(error).partition("\n")[0] or type(error).__name__
         raise ConfigurationError(f"is not valid YAML: {what}{place}") from None
     except ValueError as error:  # a date such as 2024-99-99
         raise (
             error if isinstance(error, ConfigurationError) else ConfigurationError(f"is not valid YAML: {error}")
         ) from None
+
+
+def _yaml_content(loader: Any) -> Any:
+    """As yaml.safe_load does it, but with a look at the keys while they are still as they were written."""
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return {}
+        _check_keys(node, set())
+        return loader.construct_document(node)
     finally:
         loader.dispose()
 

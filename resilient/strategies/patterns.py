@@ -14,8 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 from resilient._checks import ErrorFilter, Seconds, error_filter
+from resilient._registry import registry
 from resilient.bulkhead import bulkhead
 from resilient.circuit_breaker import circuit_breaker
 from resilient.degrade import degrade
@@ -23,13 +25,18 @@ from resilient.errors import CallTimeoutError, CircuitOpenError, RejectedError
 from resilient.pipeline import Pipeline
 from resilient.policy import Policy
 from resilient.retry import retry
+from resilient.strategies.building import all_or_nothing
 from resilient.strategies.failover import FailoverFunction, as_failover, failover
 from resilient.timeout import timeout
 from resilient.wrapping import Guarded
 
 if TYPE_CHECKING:
+    from resilient.degradation import CachedDegradation
     from resilient.retry.budget import RetryBudget
     from resilient.timeout.smart import SmartTimeout
+
+#: From what `cache_miss_storm` has made its caches: the cache given, and its two times.
+_caches: WeakKeyDictionary[CachedDegradation, tuple[Any, float, float]] = WeakKeyDictionary()
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,6 +53,7 @@ __all__ = [
 ]
 
 
+@all_or_nothing()
 def transient_network(
     *,
     max_attempts: int = 4,
@@ -84,6 +92,7 @@ def transient_network(
     return Pipeline(again, *within, name=name)
 
 
+@all_or_nothing()
 def service_overload(
     *,
     fallback: Any,
@@ -126,6 +135,7 @@ def service_overload(
     return Pipeline(degrade(fallback=fallback, on=_also(on, CircuitOpenError), name=name), breaker, name=name)
 
 
+@all_or_nothing()
 def database_failover(
     primary: Callable[P, R],
     /,
@@ -180,6 +190,7 @@ def database_failover(
     return cast("FailoverFunction[P, R]", as_failover(guarded, guarded.settled))
 
 
+@all_or_nothing()
 def cache_miss_storm(
     *,
     fallback: Any,
@@ -208,11 +219,9 @@ def cache_miss_storm(
         on: which errors of the source are answered for; one turned away always is.
         name: the policies' name in the registry.
     """
-    from resilient.degradation import CachedDegradation  # not for those who import the other strategies
-
     answers = degrade(
         fallback=fallback,
-        cache=CachedDegradation(cache, cache_ttl, fallback_ttl),
+        cache=_answer_cache(name, cache, cache_ttl, fallback_ttl),
         key=key,
         on=_also(on, RejectedError),
         name=name,
@@ -223,6 +232,7 @@ def cache_miss_storm(
     return Pipeline(answers, *gate, name=name)
 
 
+@all_or_nothing()
 def external_api(
     *,
     fallback: Any,
@@ -246,6 +256,7 @@ def external_api(
     return Pipeline(answers, timeout(cast(Any, limit), method=method, name=name), name=name)
 
 
+@all_or_nothing()
 def resource_shortage(
     *,
     fallback: Any,
@@ -270,6 +281,21 @@ def resource_shortage(
     places = bulkhead(name, max_concurrent=max_concurrent, max_wait=max_wait, max_queue=max_queue)
     answers = degrade(fallback=fallback, on=_also(on, RejectedError), fallback_limit=fallback_limit, name=name)
     return Pipeline(answers, places, name=name)
+
+
+def _answer_cache(name: str | None, cache: Any, cache_ttl: Seconds, fallback_ttl: Seconds) -> CachedDegradation:
+    """A cache for answers: the one that the degradation of this name has, if it was made of the same options."""
+    from resilient.degradation import CachedDegradation  # not for those who import the other strategies
+
+    made = CachedDegradation(cache, cache_ttl, fallback_ttl)
+    known = registry.degradations.get(name) if name is not None else None
+    held = None if known is None else known.config.cache
+    if isinstance(held, CachedDegradation) and held in _caches:
+        given, *seconds = _caches[held]
+        if given is cache and seconds == [made.cache_ttl, made.fallback_ttl]:
+            return held
+    _caches[made] = (cache, made.cache_ttl, made.fallback_ttl)
+    return made
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,11 @@ def problem(path: Iterable[str], value: Any, remedy: str) -> Problem:
     return Problem(tuple(path), f"={shown(value)}: {remedy[:_LONGEST_REMEDY]}")
 
 
+def misplaced(path: Iterable[str], value: Any, remedy: str) -> Problem:
+    """A value in the place of a table. It is not shown: it may be a secret that has strayed here."""
+    return Problem(tuple(path), f"={kind_of(value)}: {remedy[:_LONGEST_REMEDY]}")
+
+
 def unknown(path: Iterable[str], allowed: Iterable[str]) -> Problem:
     """A key that means nothing. Its value is not shown: it may have strayed here."""
     return Problem(tuple(path), f": unknown key; allowed: {', '.join(allowed)}")
@@ -44,8 +49,21 @@ def shown(value: Any) -> str:
     try:
         text = _short.repr(value)
     except Exception:  # an integer of thousands of digits, a repr that fails
-        return f"<{type(value).__name__}>"
+        return kind_of(value)
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+
+
+def kind_of(value: Any) -> str:
+    """A value by its type alone."""
+    return f"<{type(value).__name__}>"
+
+
+def key_text(key: Any) -> str:
+    """A key as text, also one that a file should not have."""
+    try:
+        return str(key)
+    except Exception:  # an integer of thousands of digits
+        return kind_of(key)
 
 
 def dotted(path: Iterable[str]) -> str:

@@ -14,7 +14,8 @@ from resilient import _checks as check
 from resilient._checks import Seconds
 from resilient.degradation.config import DegradationConfig
 from resilient.errors import CircuitOpenError, ConfigurationError
-from resilient.strategies.options import BACKOFF, JITTER, METHOD, WRITTEN_ERRORS, Errors, option
+from resilient.strategies.filters import FILTERS
+from resilient.strategies.options import BACKOFF, JITTER, METHOD, WRITTEN_ERRORS, Errors, names, option
 
 if TYPE_CHECKING:
     from resilient.retry.budget import RetryBudget
@@ -29,6 +30,11 @@ _HEALTH = DegradationConfig()
 @dataclass(frozen=True)
 class Settings:
     """Base of the sections."""
+
+    def __post_init__(self) -> None:
+        for name in FILTERS.intersection(names(self)):
+            if isinstance(getattr(self, name), list):  # which could be changed, and cannot be hashed
+                object.__setattr__(self, name, tuple(getattr(self, name)))
 
     def merged(self: S, changes: Mapping[str, Any]) -> S:
         """A copy with some options changed; the others stay."""
@@ -160,38 +166,63 @@ class DegradationSettings(Settings):
     )
 
 
+class LeftOut(float):
+    """Seconds that nobody has given: `alone` where the `total` beside them is longer, else as long as that."""
+
+    def __init__(self, seconds: float, alone: float | None = None) -> None:
+        self.alone = float(self if alone is None else alone)
+
+    def __new__(cls, seconds: float, alone: float | None = None) -> LeftOut:
+        """`alone` comes from __init__."""
+        return super().__new__(cls, seconds)
+
+    def within(self, total: Any) -> LeftOut:
+        """The same beside this total."""
+        try:
+            longest = check.seconds("total", total, positive=True)
+        except Exception:  # no number of seconds, which others complain of, or a repr that fails
+            longest = self.alone
+        return LeftOut(min(self.alone, longest), self.alone)
+
+
+class _ClientLimit:
+    """A limit of the client's, which follows the total until somebody gives one; so it is found out when it is read."""
+
+    def __init__(self, name: str, default: LeftOut) -> None:
+        self.name = name
+        self.default = default
+
+    def __get__(self, settings: Any, owner: Any = None) -> Any:
+        if settings is None:
+            return self.default
+        limit = vars(settings)[self.name]
+        return limit.within(settings.total) if isinstance(limit, LeftOut) else limit
+
+    def __set__(self, settings: Any, value: Any) -> None:
+        vars(settings)[self.name] = value
+
+
 @dataclass(frozen=True)
 class TimeoutSettings(Settings):
     """How long a strategy waits: `total` for the guarded call, the others for the client that makes it.
 
     `connect`, `read` and `write` bind nobody by themselves: hand them over with `as_httpx()`, `as_requests()` or
-    `as_aiohttp()`. Where they are left out and `total` is shorter, they are as long as `total`. None: no limit.
+    `as_aiohttp()`. Where they are left out and `total` is shorter, they are as long as `total`; one that is given must
+    not exceed it. None: no limit.
     """
 
     connect: Seconds | None = option(
-        5.0, "Seconds for the client to connect; null for no limit.", float | None, exclusiveMinimum=0
+        LeftOut(5.0), "Seconds for the client to connect; null for no limit.", float | None, exclusiveMinimum=0
     )
     read: Seconds | None = option(
-        30.0, "Seconds for the client to wait for data; null for no limit.", float | None, exclusiveMinimum=0
+        LeftOut(30.0), "Seconds for the client to wait for data; null for no limit.", float | None, exclusiveMinimum=0
     )
     write: Seconds | None = option(
-        30.0, "Seconds for the client to send data; null for no limit.", float | None, exclusiveMinimum=0
+        LeftOut(30.0), "Seconds for the client to send data; null for no limit.", float | None, exclusiveMinimum=0
     )
     total: Seconds | SmartTimeout = option(60.0, "Seconds for one guarded call.", float, exclusiveMinimum=0)
     method: str = option("thread", "How sync functions are timed.", METHOD)
     max_abandoned: int = option(64, "So many abandoned threads at most.", int, minimum=0)
-
-    def __post_init__(self) -> None:
-        for name in CLIENT_LIMITS:
-            given = getattr(self, name)
-            if isinstance(given, (int, float)) and given == getattr(type(self), name):
-                object.__setattr__(self, name, self._within_total(given))
-
-    def merged(self, changes: Mapping[str, Any]) -> TimeoutSettings:
-        """A copy with some options changed; the client's limits stay where they are not above a new `total`."""
-        changed = replace(self, **changes)
-        left_out = [name for name in CLIENT_LIMITS if name not in changes]
-        return replace(changed, **{name: changed._within_total(getattr(changed, name)) for name in left_out})
 
     def as_httpx(self) -> Any:
         """The `httpx.Timeout` with these limits, `connect` also for waiting for the pool; httpx has no total.
@@ -225,13 +256,6 @@ class TimeoutSettings(Settings):
         )
         return connect, read, write
 
-    def _within_total(self, limit: Any) -> Any:
-        try:
-            own, total = check.seconds("", limit), check.seconds("total", self.total, positive=True)
-        except ConfigurationError:
-            return limit
-        return total if own > total else limit
-
 
 @dataclass(frozen=True)
 class BulkheadSettings(Settings):
@@ -246,6 +270,8 @@ class BulkheadSettings(Settings):
 
 
 CLIENT_LIMITS = ("connect", "read", "write")
+for _name in CLIENT_LIMITS:
+    setattr(TimeoutSettings, _name, _ClientLimit(_name, getattr(TimeoutSettings, _name)))
 
 
 def _client(name: str) -> Any:

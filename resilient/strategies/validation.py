@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resilient import _checks as check
@@ -20,9 +20,9 @@ from resilient.degradation.config import DegradationConfig
 from resilient.degrade import DegradeConfig
 from resilient.errors import ConfigurationError
 from resilient.retry import RetryConfig
-from resilient.strategies.filters import resolved
-from resilient.strategies.options import names, values
-from resilient.strategies.problems import Problem, problem, unknown
+from resilient.strategies.filters import FILTERS, resolved
+from resilient.strategies.options import differing, names, values
+from resilient.strategies.problems import Problem, problem, shown, unknown
 from resilient.strategies.settings import (
     CLIENT_LIMITS,
     BulkheadSettings,
@@ -91,11 +91,11 @@ class Judge(NamedTuple):
         }
         return {name: text for name, text in said.items() if text}
 
-    def all_together(self, given: Given) -> Iterator[str]:
+    def all_together(self, given: Given) -> Iterator[tuple[tuple[str, ...], str]]:
         """The objections to options that are fine alone."""
         for group in self.together:
             if all(name in given for name in group):
-                yield self.objection({name: given[name] for name in group})
+                yield group, self.objection({name: given[name] for name in group})
 
 
 def _cache_config(cache_size: Any = None, **seconds: Any) -> None:
@@ -181,18 +181,25 @@ JUDGES: dict[str, tuple[Judge, ...]] = {
 _OPTION = re.compile(r"(\w+)(=.*)", re.DOTALL)
 
 
-def problems(strategy: RecoveryStrategyConfig) -> list[Problem]:
-    """Everything that is wrong with a strategy, section by section."""
+def problems(
+    strategy: RecoveryStrategyConfig, written: Mapping[str, Any] | None = None, *, live: bool = False
+) -> list[Problem]:
+    """Everything that is wrong with a strategy, section by section.
+
+    written: the options that were written, by section; by default those that are not as in no strategy at all.
+    live: the strategy is for policies that are there, whose options those left out are: only single ones are judged.
+    """
     found = list(_name_problems(strategy.name))
     for section, kind in SECTIONS.items():
         settings = getattr(strategy, section)
         found += (unknown(path, names(kind)) for path in strategy.unknown if path[0] == section)
         if isinstance(settings, kind):
-            found += _section_problems(section, settings)
+            options = _changed(settings) if written is None else written.get(section) or ()
+            found += _section_problems(section, settings, options, live)
         elif settings is not None:
             remedy = f"must be a {kind.__name__}, a dict of options, or None for a pattern that is not used"
             found.append(problem([section], settings, remedy))
-    if all(getattr(strategy, section) is None for section in SECTIONS):
+    if not live and all(getattr(strategy, section) is None for section in SECTIONS):
         found.append(Problem((), f"all patterns are switched off; use at least one of {', '.join(SECTIONS)}"))
     return found
 
@@ -200,22 +207,42 @@ def problems(strategy: RecoveryStrategyConfig) -> list[Problem]:
 def _name_problems(name: Any) -> Iterator[Problem]:
     try:
         check.policy_name(name)
-    except (ConfigurationError, TypeError) as error:
+    except Exception as error:  # as the judge's, also a repr that fails
         yield problem(["name"], name, str(error).rpartition(": ")[2])
 
 
-def _section_problems(section: str, settings: Settings) -> list[Problem]:
+def _changed(settings: Settings) -> tuple[str, ...]:
+    return tuple(differing(type(settings)(), settings, names(settings)))
+
+
+def _section_problems(section: str, settings: Settings, written: Container[str], live: bool) -> list[Problem]:
     """Every problem of a section's settings, with paths from the section on."""
     given, found = {}, []
     for name, value in values(settings):
         try:
-            given[name] = resolved(name, value)
+            given[name] = _bounded(name, resolved(name, value))
         except ConfigurationError as error:
             found.append(problem((name,), value, str(error)))
     found += _alone(section, settings, given)
     fine = {name: value for name, value in given.items() if not any(name in one.path for one in found)}
-    found += _together(section, fine)
+    if not live:
+        found += _together(section, fine, written)
     return [one.under(section) for one in found]
+
+
+class _Container:
+    """Stands for a list or the like where none is allowed, as those who object to it show it, at whatever size."""
+
+    def __init__(self, value: Any) -> None:
+        self.text = shown(value)
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def _bounded(name: str, value: Any) -> Any:
+    allowed = name == "fallback" or name in FILTERS
+    return _Container(value) if isinstance(value, (list, tuple, dict, set)) and not allowed else value
 
 
 def _alone(section: str, settings: Settings, given: Given) -> Iterator[Problem]:
@@ -232,8 +259,20 @@ def _without_value(said: str, name: str, value: Any) -> str:
         return said
 
 
-def _together(section: str, fine: Given) -> Iterator[Problem]:
-    said = [text for judge in JUDGES[section] for text in judge.all_together(fine) if text]
-    for text in dict.fromkeys(said):
+def _together(section: str, fine: Given, written: Container[str]) -> Iterator[Problem]:
+    said = {text: group for judge in JUDGES[section] for group, text in judge.all_together(fine) if text}
+    for text, group in said.items():
         option = _OPTION.fullmatch(text)
-        yield Problem((option[1],), option[2]) if option else Problem((), f": {text}")
+        yield _between(option[1], option[2], group, fine, written) if option else Problem((), f": {text}")
+
+
+def _between(name: str, said: str, group: tuple[str, ...], fine: Given, written: Container[str]) -> Problem:
+    """A problem between options, as one of an option that was written."""
+    left_out = [other for other in group if other not in written]
+    guilty = next((other for other in group if other in written and f"{other}=" in said), name)
+    if name in written or guilty == name:
+        for other in left_out:
+            said = said.replace(f" {other}={fine[other]!r}", f" {other}={fine[other]!r} (default)")
+        return Problem((name,), said)
+    value, _, remedy = said.partition(": ")
+    return Problem((guilty,), f"={shown(fine[guilty])}: does not fit {name}{value} (default), which {remedy}")

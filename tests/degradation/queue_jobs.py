@@ -1,6 +1,7 @@
 """Functions that queues call in these tests, and a process that queues them; imported by its bare name everywhere."""
 
 import asyncio
+import dataclasses
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ from resilient.degradation.queues.stores import SqliteStore
 from resilient.degradation.tiered import FallbackStrategy, TieredTimeout, TimeoutTier
 from resilient.retry import retry
 
-OPTIONS = {"base_delay": 0.02, "max_delay": 0.05, "poll_interval": 0.02}
+OPTIONS = {"base_delay": 0.02, "max_delay": 0.05, "poll_interval": 0.05, "give_up_after": 8}
 
 
 def note(log, text):
@@ -72,6 +73,60 @@ class StrangeError(Exception):
 
 def strange():
     raise StrangeError(1, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenError(Exception):
+    """Refuses that its attributes are set."""
+
+    code: int
+
+    def is_retryable(self):
+        return False
+
+
+def frozen():
+    raise FrozenError(7)
+
+
+class MoodyError(Exception):
+    """Does not tell when to come again."""
+
+    @property
+    def retry_after(self):
+        raise LookupError
+
+
+def moody():
+    raise MoodyError
+
+
+def leave(kind):
+    raise kind
+
+
+class OneWay:
+    """Can be pickled, and not be made again."""
+
+    def __init__(self, one, two):
+        self.parts = one, two
+
+    def __reduce__(self):
+        return OneWay, (1,)
+
+
+class ExitWhenLoaded:
+    """Leaves the interpreter when it is unpickled."""
+
+    def __reduce__(self):
+        return sys.exit, ("loaded",)
+
+
+class Secretive:
+    """Tells a secret when it is pickled."""
+
+    def __reduce__(self):
+        raise RuntimeError("password=hunter2")
 
 
 TIERS = TieredTimeout(FallbackStrategy.QUEUE_AND_RETRY)
@@ -147,7 +202,8 @@ def kill_at(number):
 
 def main(path, log, function, tag, how):
     """Queue one call, say its id, and be killed in one way or another."""
-    queue = SqliteQueue(path, **OPTIONS | ({"base_delay": 30, "max_delay": 30} if how == "between" else {}))
+    special = {"between": {"base_delay": 30, "max_delay": 30, "give_up_after": 3600}, "silent": {"lease": 0.3}}
+    queue = SqliteQueue(path, **OPTIONS | special.get(how, {}))
     if how == "before":
         queue.stop()
     elif how.isdigit():
@@ -160,7 +216,7 @@ def main(path, log, function, tag, how):
     elif how == "work" or how.isdigit():
         receipt.result(20)
         time.sleep(0.1)
-    elif how == "during":
+    elif how in ("during", "silent"):
         time.sleep(20)
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import warnings
+from dataclasses import replace
 
 import pytest
 
@@ -137,17 +138,18 @@ def test_given_up(make):
 
 
 def test_given_up_while_nobody_worked(make, log):
-    """A call that nobody could make before it was to be given up is not made long afterwards."""
+    """A call that nobody could make before it was to be given up is made once; one that failed before is not."""
     queue = make(start=False, give_up_after=0)
-    receipt = queue.put(QueuedCall.of(jobs.quick, (log, "x")))
-    state = queue._ledger.live.get(receipt.id)
-    late = queue._ledger.state(receipt.id)
-    object.__setattr__(late, "deadline", time.time() - 60)
-    assert queue._ledger.live.swap(receipt.id, state, late.packed())
+    receipts = [queue.put(QueuedCall.of(jobs.quick, (log, tag))) for tag in "xy"]
+    for attempts, receipt in enumerate(receipts):
+        state = queue._ledger.live.get(receipt.id)
+        late = replace(queue._ledger.state(receipt.id), deadline=time.time() - 60, attempts=attempts)
+        assert queue._ledger.live.swap(receipt.id, state, late.packed())
     queue.start()
+    assert receipts[0].result(WAIT) == "did x"
     with pytest.raises(CallTimeoutError, match="given up"):
-        receipt.result(WAIT)
-    assert (jobs.notes(log), receipt.attempts) == ([], 0)
+        receipts[1].result(WAIT)
+    assert (jobs.notes(log), receipts[1].attempts) == (["x"], 1)
 
 
 def test_full(make, log):
@@ -192,7 +194,7 @@ def test_answers_that_cannot_be_pickled(make, log):
 
 def test_function_that_is_gone(make, log, monkeypatch):
     """A call whose function has been renamed ends as failed, saying so."""
-    queue = make(start=False)
+    queue = make(start=False, give_up_after=0.1)
     receipt = queue.put(QueuedCall.of(jobs.quick, (log, "x")))
     monkeypatch.delattr(jobs, "quick")
     queue.start()

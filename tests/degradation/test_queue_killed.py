@@ -116,7 +116,7 @@ def test_killed_at_every_step(place, successor, step):
 
 def test_silent_process(place, successor):
     """A process that gives no sign of life for the lease has its call taken over; the first outcome counts."""
-    child = process("main", *place, "slow", "x", "during")
+    child = process("main", *place, "slow", "x", "silent")
     key = child.stdout.readline().strip()
     eventually(lambda: jobs.notes(place[1]))
     os.kill(child.pid, signal.SIGSTOP)

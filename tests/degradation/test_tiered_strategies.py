@@ -577,6 +577,7 @@ def test_durable_without_a_name(durable):
 
 def test_durable_function_that_is_not_guarded_any_more(durable, tmp_path, monkeypatch):
     """A call whose function has lost its tier ends as failed, saying so."""
+    monkeypatch.setattr(durable.pace, "give_up_after", 0.1)
     receipt = jobs.guarded(str(tmp_path / "log"), "x")
     monkeypatch.setattr(jobs, "guarded", jobs.guarded_body)
     durable.start()

@@ -1,4 +1,4 @@
-"""A bulkhead's queue may change while its first ticket is looked up: the garbage collector runs between any two calls."""
+"""A bulkhead's queue may change while its first ticket is looked up: garbage is collected between any two calls."""
 
 from collections import OrderedDict
 

@@ -231,7 +231,7 @@ def test_all_problems_at_once():
         "circuit_breaker.max_recovery_timeout=3.0: must not be less than recovery_timeout=60.0",
         "degradation.fallback_ttl=-1: must be seconds, 0 or more",
         "degradation.fallback_limit=0: must be a whole number of at least 1",
-        "degradation.recovery_threshold=0.05: must be less than degradation_threshold=0.05",
+        "degradation.degradation_threshold=0.05: does not fit recovery_threshold=0.05 (default), which must be less",
         "degradation.cache_size=5: needs cache_ttl=",
         "timeout.read='5s': must be seconds",
         "timeout.method='magic': must be one of thread, signal, cooperative",
@@ -398,7 +398,7 @@ def test_exceptions_by_name(written, meant):
     degradation, retry, breaker, *_ = made.policies()
     assert degradation.config.on == retry.config.on == retry.config.give_up_on == meant
     assert breaker.config.expected_exception == breaker.config.ignore == meant
-    assert made.retry.on == written
+    assert made.retry.on == (tuple(written) if isinstance(written, list) else written)
 
 
 def test_a_predicate_as_filter():
@@ -433,7 +433,8 @@ def test_a_predicate_as_filter():
 def test_names_that_lead_nowhere(written, problem):
     """A name that is no exception type is a problem that says so."""
     (found,) = RecoveryStrategyConfig(retry={"on": written}).validate()
-    assert found.startswith(f"retry.on={written!r}: ")
+    shown = tuple(written) if isinstance(written, list) else written
+    assert found.startswith(f"retry.on={shown!r}: ")
     assert problem in found
 
 
@@ -479,3 +480,45 @@ def test_valid_means_that_decorating_works(sections):
         used = {one.kind for one in made(lambda: None).policies}
         assert used <= set(KINDS)
         assert used
+
+
+def test_limits_left_out_follow_the_total():
+    """They are found out when they are read, so the way to a total leaves no trace."""
+    made = RecoveryStrategyConfig(timeout={"total": 2}).replace(timeout={"total": 60})
+    assert (made.timeout.connect, made.timeout.read, made.timeout.write) == (5, 30, 30)
+    assert made == RecoveryStrategyConfig()
+    assert dataclasses.replace(TimeoutSettings(total=2), total=60) == TimeoutSettings()
+    assert copy.deepcopy(TimeoutSettings(total=2)).merged({"total": 60}).read == 30
+    assert pickle.loads(pickle.dumps(TimeoutSettings(total=2))).merged({"total": 60}).read == 30  # noqa: S301 - our own
+
+
+@pytest.mark.parametrize("limit", [5, 5.0, 3])
+def test_limits_that_were_given_do_not(limit):
+    """One that was given is a problem above the total, also where it equals the default."""
+    (found,) = RecoveryStrategyConfig(timeout={"connect": limit, "total": 2}).validate()
+    assert found.startswith(f"timeout.connect={float(limit)}: must not exceed total=2.0")
+
+
+def test_lists_of_errors_become_tuples():
+    """A list could be changed later, and settings could not be hashed."""
+    errors = [ValueError]
+    made = RecoveryStrategyConfig(retry={"on": errors})
+    errors.append(KeyError)
+    assert made.retry.on == (ValueError,)
+    assert hash(made) == hash(RecoveryStrategyConfig(retry={"on": (ValueError,)}))
+
+
+@pytest.mark.parametrize("where", ["name", "total"])
+def test_a_value_that_cannot_be_shown(where):
+    """A repr that fails makes problems no worse."""
+
+    class Strange:
+        def __repr__(self):
+            raise RuntimeError
+
+    made = (
+        RecoveryStrategyConfig(name=Strange())
+        if where == "name"
+        else RecoveryStrategyConfig(timeout={"total": Strange()})
+    )
+    assert len(made.validate()) == 1

@@ -1,7 +1,9 @@
 """The strategy as a decorator: order, kinds of callables, whose state is shared, and what the policies do together."""
 
 import asyncio
+import contextlib
 import gc
+import sqlite3
 import time
 import weakref
 
@@ -347,3 +349,39 @@ def test_nothing_is_kept_alive():
     del guarded
     gc.collect()
     assert [one() for one in gone] == [None] * 6
+
+
+def streaming():
+    yield 1
+
+
+@pytest.mark.parametrize("what", [5, streaming])
+def test_what_cannot_be_guarded_leaves_no_names(what):
+    """A decoration that fails registers nothing, so another definition of the name can follow."""
+    with pytest.raises(TypeError):
+        RecoveryStrategyConfig(name="withdrawn")(what)
+    assert not any("withdrawn" in names for names in (registry.retries, registry.timeouts, registry.degradations))
+    RecoveryStrategyConfig(name="withdrawn", retry={"max_attempts": 7})(lambda: 1)
+
+
+def test_names_that_were_there_stay():
+    """Only what the failed decoration has made is withdrawn."""
+    strategy = RecoveryStrategyConfig(name="kept", timeout=None)
+    strategy(lambda: 1)
+    with pytest.raises(TypeError):
+        strategy.replace(timeout={})(streaming)
+    assert "kept" in registry.retries
+    assert "kept" not in registry.timeouts
+
+
+def test_connections_bound_to_their_thread():
+    """Sync functions run in worker threads, unless the timeout is cooperative: the remedy that the docs give."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+
+        def answer():
+            return connection.execute("select 42").fetchone()
+
+        with pytest.raises(sqlite3.ProgrammingError, match="thread"):
+            RecoveryStrategyConfig.for_database()(answer)()
+        strategy = RecoveryStrategyConfig.for_database().replace(timeout={"method": "cooperative"})
+        assert strategy(answer)() == (42,)

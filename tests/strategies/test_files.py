@@ -1,6 +1,9 @@
 """Strategies from files: the formats, what is merged over what, and errors that name everything at once."""
 
+import copy
+import itertools
 import json
+import pickle
 import sys
 from collections.abc import Mapping
 
@@ -107,7 +110,7 @@ def test_formats(file, name, content):
     """The same content makes the same strategies, whatever the format; `on` is a key in YAML too."""
     made = load(file(name, content))
     assert dict(made) == EXPECTED
-    assert made["payments"].retry.on == ["ConnectionError", "pickle.PickleError"]
+    assert made["payments"].retry.on == ("ConnectionError", "pickle.PickleError")
     assert made["payments"].policies()[1].config.on[0] is ConnectionError
     assert made["payments"].bulkhead is None
     assert load(str(file(name, content))) == made
@@ -173,9 +176,9 @@ BAD_LINES = [
     "payments.timeout.total='5s': must be seconds",
     "payments.nonsense: unknown key; allowed: preset, retry, circuit_breaker, degradation, timeout, bulkhead",
     '"my db".bulkhead.max_concurrent=0: must be a whole number of at least 1',
-    '"my db".circuit_breaker=True: must be a table of options, or false; options: failure_threshold, ',
-    '"my db".degradation=3: must be a table of options, or false; options: auto_degradation_enabled, ',
-    "third=3: must be a table with preset, retry, circuit_breaker, degradation, timeout, bulkhead",
+    '"my db".circuit_breaker=<bool>: must be a table of options, or false; options: failure_threshold, ',
+    '"my db".degradation=<int>: must be a table of options, or false; options: auto_degradation_enabled, ',
+    "third=<int>: must be a table with preset, retry, circuit_breaker, degradation, timeout, bulkhead",
 ]
 
 
@@ -206,8 +209,8 @@ def test_problems_of_a_pyproject(file):
         ("s.json", "{", "is not valid JSON: "),
         ("s.json", "", "is not valid JSON: "),
         ("s.json", '{"a": {"retry": {}, "retry": {}}}', "the same key twice in one table: 'retry'"),
-        ("s.json", "[]", "must be a table of strategies by name, not []"),
-        ("s.json", "3", "must be a table of strategies by name, not 3"),
+        ("s.json", "[]", "must be a table of strategies by name, not <list>"),
+        ("s.json", "3", "must be a table of strategies by name, not <int>"),
         ("s.json", "[" * 100_000, "nested too deeply"),
         ("s.yaml", "a: [", "is not valid YAML: "),
         ("s.yaml", "a: {retry: {}}\na: {retry: {}}", "the same key twice in one table: 'a' (line 2)"),
@@ -216,18 +219,28 @@ def test_problems_of_a_pyproject(file):
         ("s.yaml", "a: 2024-99-99", "is not valid YAML: "),
         ("s.yaml", "- a", "must be a table of strategies by name"),
         ("s.yaml", "a: {}\n---\nb: {}", "is not valid YAML: "),
-        ("s.yaml", "7: {}", "the name of a strategy must be a string"),
-        ("s.yaml", "x: {retry: }", "x.retry=None: must be a table of options, or false"),
+        ("s.yaml", "7: {}", "\n  7: the name of a strategy must be a string"),
+        ("s.yaml", "~: {}", "\n  None: the name of a strategy must be a string"),
+        ("s.yaml", "2020-01-01: {retry: {max_attempts: 0}}", "\n  2020-01-01: the name of a strategy must be a string"),
+        ("s.yaml", "x: {1: 2}", "x.1: unknown key; allowed: preset, retry, "),
+        ("s.yaml", "x: {retry: {1: 2, null: 3, on: Nothing}}", "x.retry.None: unknown key; allowed: max_attempts, "),
+        ("s.yaml", "x: {nonsense: {1: 2}}", "x.nonsense.1: unknown key"),
+        ("s.yaml", "x: {retry: {max_attempts: " + "1" * 5000 + "}}", "is not valid YAML: Exceeds the limit"),
+        ("s.json", '{"x": {"retry": {"max_attempts": ' + "1" * 5000 + "}}}", "has a value that cannot be read: "),
+        ("s.toml", "x.retry.max_attempts = " + "1" * 5000, "has a value that cannot be read: "),
+        ("s.yaml", 'x: "\x07"', "is not valid YAML: unacceptable character #x0007"),
+        ("s.yaml", "x: \x00", "is not valid YAML: unacceptable character #x0000"),
+        ("s.yaml", "x: {retry: }", "x.retry=<NoneType>: must be a table of options, or false"),
         ("s.yaml", "x: {retry: {7: 1}}", "x.retry.7"),
         ("s.toml", b"\xff\xfe", "is not UTF-8 (byte 0)"),
         ("pyproject.toml", "", "has no table [tool]"),
         ("pyproject.toml", "[tool.other]", "has no table [tool.resilient]"),
-        ("pyproject.toml", "[tool]\nresilient = 3", "must be a table of strategies by name, not 3"),
+        ("pyproject.toml", "[tool]\nresilient = 3", "must be a table of strategies by name, not <int>"),
         ("s.toml", '["  "]', "name='  ': must not be empty"),
         ("s.toml", "x.timeout.total = nan", "x.timeout.total=nan: must be seconds"),
         ("s.json", '{"x": {"timeout": {"total": Infinity}}}', "x.timeout.total=inf: must be seconds"),
         ("s.toml", "x.retry.max_attempts = 2024-01-01", "x.retry.max_attempts=datetime.date(2024, 1, 1): must be"),
-        ("s.toml", "x.retry.max_attempts = 3.0", "x.retry.max_attempts=3.0: must be a whole number"),
+        ("s.toml", "x.retry.max_attempts = 3.5", "x.retry.max_attempts=3.5: must be a whole number"),
         ("s.toml", "x.retry.retry_exhausted = 1", "x.retry.retry_exhausted=1: must be True or False"),
     ],
 )
@@ -246,6 +259,7 @@ def test_no_file_and_no_right_to_read(tmp_path):
     assert "cannot be read: No such file" in refused(tmp_path / "missing.toml")
     (tmp_path / "folder.toml").mkdir()
     assert "cannot be read: " in refused(tmp_path / "folder.toml")
+    assert "cannot be read: embedded null byte" in refused("a\0b.toml")
 
 
 @pytest.mark.parametrize(("missing", "name", "content"), [("pydantic", "s.toml", "[x]"), ("yaml", "s.yaml", "x: {}")])
@@ -265,6 +279,16 @@ def test_secrets_are_not_shown(file):
     message = refused(file("s.json", json.dumps({"x": {"password": secret, "retry": {"on": secret, "key": secret}}})))
     assert message.count("correct") == 2  # of the one under `on`: as the value, and as the name that leads nowhere
     assert "correct horse battery staple" not in message
+
+
+@pytest.mark.parametrize(
+    "content", ["hunter2", {"x": "hunter2"}, {"x": {"retry": "hunter2"}}, {"$schema": ["hunter2"]}]
+)
+def test_what_stands_in_the_place_of_a_table_is_not_shown(file, content):
+    """It may be a secret, and is told of by its type alone."""
+    message = refused(file("s.json", json.dumps(content)))
+    assert "hunter2" not in message
+    assert "<str>" in message or "<list>" in message
 
 
 WORDS = st.sampled_from(
@@ -300,3 +324,74 @@ def test_what_a_file_can_say():
         "timeout": set(),
         "bulkhead": {"circuit_breaker"},
     }
+
+
+def test_fallbacks_are_copies(file):
+    """What callers do with an answer changes neither the strategy nor what was written."""
+    made = load(file("s.json", json.dumps({"x": {"degradation": {"fallback": []}, "retry": {"max_attempts": 1}}})))
+
+    @made["x"]
+    def failing():
+        raise ConnectionError
+
+    failing().append("mine")
+    assert made["x"].degradation.fallback == []
+    assert made.written["x"]["degradation"] == {"fallback": []}
+
+
+def test_strategies_can_be_pickled_and_copied(file):
+    """What a file says can be sent to another process, and copied."""
+    made = load(file("s.toml", TOML))
+    for one in (pickle.loads(pickle.dumps(made)), copy.deepcopy(made)):  # noqa: S301 - our own
+        assert (dict(one), one.written, one.path) == (EXPECTED, made.written, made.path)
+
+
+def test_whole_numbers(file):
+    """3.0 is a whole number to a JSON Schema, so it is one here."""
+    (made,) = load(file("s.json", '{"x": {"retry": {"max_attempts": 3.0}, "timeout": {"total": 3.0}}}')).values()
+    assert type(made.retry.max_attempts) is int
+
+
+def test_an_import_that_exits(file, tmp_path, monkeypatch):
+    """A module that ends the interpreter when it is imported is a problem like others."""
+    (tmp_path / "exiting_module.py").write_text("raise SystemExit(3)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "importing 'exiting_module.Error' ends with SystemExit" in refused(
+        file("s.toml", "x.retry.on = 'exiting_module.Error'")
+    )
+
+
+@pytest.mark.parametrize("option", ["on", "max_attempts", "backoff"])
+def test_a_bomb(file, option):
+    """Aliases of aliases, which stand for millions of values, are told of in few words, and soon."""
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]" for old, new in itertools.pairwise("abcdefghi")]
+    message = refused(file("s.yaml", "\n".join([*lines, f"p: {{retry: {{{option}: *i}}}}"])))
+    assert len(message) < 4000
+
+
+@pytest.mark.parametrize(
+    ("written", "problem"),
+    [
+        (
+            "retry.max_delay = 0.05",
+            "retry.max_delay=0.05: does not fit base_delay=0.1 (default), which must not exceed",
+        ),
+        ("retry.base_delay = 20", "retry.base_delay=20.0: must not exceed max_delay=10.0 (default)"),
+        ("degradation.window_size = 5", "degradation.window_size=5: must be at least minimum_calls=10 (default)"),
+        ("timeout.connect = 70", "timeout.connect=70.0: must not exceed total=60.0 (default)"),
+        ("preset = 'database'\nretry.max_delay = 0.01", "retry.max_delay=0.01: does not fit base_delay=0.05 (default)"),
+        ("retry.max_delay = 1\nretry.base_delay = 2", "retry.base_delay=2.0: must not exceed max_delay=1.0\n"),
+    ],
+)
+def test_problems_between_options(file, written, problem):
+    """A problem between two options is one of what was written, and says what is a default."""
+    assert f"\n  x.{problem}" in refused(file("s.toml", f"[x]\n{written}")) + "\n"
+
+
+def test_a_deep_fallback(file):
+    """One that is too deep to be copied is refused, and one that contains itself is none of our business."""
+    deep = "[" * 900 + "]" * 900
+    assert "nested too deeply" in refused(file("s.json", '{"x": {"degradation": {"fallback": ' + deep + "}}}"))
+    made = load(file("s.yaml", "x: {degradation: {fallback: &r [*r]}}"))["x"]
+    assert made(lambda: 1)() == 1

@@ -1,15 +1,21 @@
 """A file applied to live policies: what changes, what stays, and nothing at all when anything is wrong."""
 
 import asyncio
+import copy
 import json
+import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from resilient import CircuitState, ConfigurationError, bulkhead, circuit_breaker, degrade, registry, retry, timeout
-from resilient.degradation import DegradationManager
+from resilient.bulkhead import Bulkhead
 from resilient.events import ConfigurationChanged
+from resilient.policy import Policy
 from resilient.strategies import RecoveryStrategyConfig, configure_from, live
 from resilient.timeout.smart import SmartTimeout
+from resilient.wrapping import Guarded
 
 
 @pytest.fixture
@@ -229,49 +235,211 @@ EVERYTHING = {
 }
 
 
-@pytest.mark.parametrize("broken", range(6))
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("broken", range(5))
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_failing_midway_is_undone(file, monkeypatch, broken, error):
-    """When one change fails, whichever, those already made are taken back, and the error arrives."""
+def test_failing_midway_is_undone(file, told, monkeypatch, broken, error, after):
+    """When one change fails, before or after it was made, all are taken back, and nobody is told."""
     strategy, before, health = live_strategy()
     calls = []
+    reconfigure = Policy.reconfigure
 
-    def breaking(apply):
-        def step(*args, **changes):
-            calls.append(changes)
-            if len(calls) == broken + 1:
-                raise error
-            return apply(*args, **changes)
+    def breaking(self, changes):
+        calls.append(changes)
+        if len(calls) == broken + 1:
+            if after:
+                reconfigure(self, changes)
+            raise error
+        reconfigure(self, changes)
 
-        return step
-
-    monkeypatch.setattr(registry, "configure", breaking(registry.configure))
-    monkeypatch.setattr(DegradationManager, "configure", breaking(DegradationManager.configure))
+    monkeypatch.setattr(Policy, "reconfigure", breaking)
     with pytest.raises(error):
         configure_from(file(EVERYTHING))
-    assert len(calls) == 2 * broken + 1
     assert registry.snapshot() == before
     assert strategy.manager.config == health
+    assert told == []
+
+
+def test_an_interrupt_between_two_functions_is_undone(file, told, monkeypatch):
+    """Functions that already had the changed chain get the old one back."""
+    strategy, before, health = live_strategy()
+    functions = [strategy(lambda: 1) for _ in range(3)]
+    installed = []
+    install = Guarded.install
+
+    def breaking(self, entry):
+        installed.append(self)
+        install(self, entry)
+        if len(installed) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Guarded, "install", breaking)
+    with pytest.raises(KeyboardInterrupt):
+        configure_from(file(EVERYTHING))
+    assert len(installed) == 2 + len(functions)
+    assert (registry.snapshot(), strategy.manager.config, told) == (before, health, [])
 
 
 def test_an_undo_that_fails_is_logged(file, monkeypatch, caplog):
     """When a change cannot be taken back, the others still are, and the log says so."""
     retry(max_attempts=3, name="payments")
     places, limit = bulkhead("payments"), timeout(60, name="payments")
-    configure = registry.configure
+    apply = Bulkhead.apply
 
-    def break_timeout_and_undo(kind, name, **changes):
-        if kind == "timeout" or changes.get("max_concurrent") == 100:
+    def once(self, config):
+        if config.max_concurrent == 100:
             raise RuntimeError("no")
-        configure(kind, name, **changes)
+        apply(self, config)
+
+    def refuse(self, changes):
+        raise RuntimeError
 
     written = {"retry": {"max_attempts": 1}, "bulkhead": {"max_concurrent": 3}, "timeout": {"total": 7}}
-    monkeypatch.setattr(registry, "configure", break_timeout_and_undo)
+    monkeypatch.setattr(Bulkhead, "apply", once)
+    monkeypatch.setattr(type(limit), "reconfigure", refuse)
     with pytest.raises(RuntimeError):
         configure_from(file({"payments": written}))
     assert "bulkhead payments: a change could not be taken back" in caplog.text
     assert (places.config.max_concurrent, limit.limit) == (3, 60.0)
     assert registry.retries["payments"].config.max_attempts == 3
+
+
+def generating():
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("make", "written", "problem"),
+    [
+        (
+            lambda: timeout(5, name="picky")(afailing),
+            {"timeout": {"method": "cooperative"}},
+            "picky.timeout.method: does not fit what is live: timeout(method='cooperative') is for sync functions",
+        ),
+        (
+            lambda: degrade(fallback=[1], name="picky")(generating),
+            {"degradation": {"fallback": 5}},
+            "picky.degradation.fallback: does not fit what is live: fallback=5: a generator function needs an iterable",
+        ),
+    ],
+)
+def test_what_a_guarded_function_refuses(file, told, make, written, problem):
+    """A change that a guarded function cannot have is a problem like others, before anything is changed."""
+    guarded = make()
+    strategy, before, health = live_strategy()
+    path = file({**EVERYTHING, "picky": written})
+    with pytest.raises(ConfigurationError) as caught:
+        configure_from(path)
+    assert str(caught.value).startswith(f"{path}: 1 problem\n  {problem}")
+    assert (registry.snapshot(), strategy.manager.config, told) == (before, health, [])
+    assert guarded.policies
+
+
+@pytest.mark.parametrize(
+    ("make", "section", "options"),
+    [
+        (lambda: retry(name="p", max_delay=60), "retry", {"base_delay": 20}),
+        (
+            lambda: circuit_breaker("p", window_size=10, failure_rate_threshold=0.5),
+            "circuit_breaker",
+            {"minimum_calls": 5},
+        ),
+        (
+            lambda: circuit_breaker("p", slow_call_duration=1),
+            "circuit_breaker",
+            {"slow_call_rate_threshold": 0.5},
+        ),
+        (
+            lambda: circuit_breaker("p", recovery_timeout=10, max_recovery_timeout=30),
+            "circuit_breaker",
+            {"max_recovery_timeout": 40},
+        ),
+    ],
+)
+def test_options_agree_with_the_live_ones(file, make, section, options):
+    """What is left out is what the live policy has, not the default."""
+    policy = make()
+    configure_from(file({"p": {section: options}}))
+    assert {key: getattr(policy.config, key) for key in options} == options
+    registry._shelves = registry._empty_shelves()
+    with pytest.raises(ConfigurationError, match="1 problem"):  # as a new strategy
+        configure_from(file({"p": {section: options}}))
+
+
+def test_the_managers_options_agree_with_its_own(file):
+    """The same for the thresholds of a manager, and a cache without a policy is left."""
+    strategy = RecoveryStrategyConfig(name="p", degradation={"window_size": 1000, "fallback": 1})
+    strategy.policies()
+    report = configure_from(file({"p": {"degradation": {"minimum_calls": 100, "fallback_ttl": 3}}}))
+    assert strategy.manager.config.minimum_calls == 100
+    assert report.left == ("p.degradation.fallback_ttl",)
+
+
+def test_told_when_all_is_done(file):
+    """Who is told of the first change finds the last one made, and is told of thresholds too, once a policy."""
+    strategy, _, _ = live_strategy()
+    seen = []
+
+    def look(event):
+        now = registry.bulkheads["payments"].config.max_concurrent, strategy.manager.config.degradation_threshold
+        seen.append((event.kind, event.changes, now, registry.lock._is_owned()))
+
+    with registry.subscribe(look, ConfigurationChanged):
+        configure_from(file(EVERYTHING))
+    assert [kind for kind, *_ in seen].count("degrade") == 1
+    assert ("degrade", {"degradation_threshold": 0.5, "fallback": "later"}, (3, 0.5), False) in seen
+    assert {now for _, _, now, _ in seen} == {(3, 0.5)}
+
+
+def test_an_interrupt_of_who_is_told(file):
+    """What a subscriber raises through comes after the changes, which stay together."""
+    strategy, _, _ = live_strategy()
+
+    def interrupt(event):
+        raise KeyboardInterrupt
+
+    with registry.subscribe(interrupt, ConfigurationChanged), pytest.raises(KeyboardInterrupt):
+        configure_from(file(EVERYTHING))
+    assert registry.timeouts["payments"].limit == 7.0
+    assert registry.bulkheads["payments"].config.max_concurrent == 3
+    assert strategy.manager.config.degradation_threshold == 0.5
+
+
+def test_two_files_at_once(tmp_path):
+    """Of two files that are applied at the same time one wins, as a whole."""
+    strategy, _, _ = live_strategy()
+    paths = []
+    for value in (2, 9):
+        numbers = {
+            "retry": {"max_attempts": value},
+            "timeout": {"total": value},
+            "bulkhead": {"max_concurrent": value},
+            "degradation": {"minimum_calls": value},
+        }
+        paths.append(tmp_path / f"{value}.json")
+        paths[-1].write_text(json.dumps({"payments": numbers}))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(30):
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(configure_from, paths))
+            numbers = {
+                registry.retries["payments"].config.max_attempts,
+                int(registry.timeouts["payments"].limit),
+                registry.bulkheads["payments"].config.max_concurrent,
+                strategy.manager.config.minimum_calls,
+            }
+            assert len(numbers) == 1
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_the_report_can_be_pickled(file):
+    """A report can be sent to another process, and copied."""
+    retry(name="payments")
+    report = configure_from(file({"payments": {"retry": {"max_attempts": 5}}}))
+    assert pickle.loads(pickle.dumps(report)) == copy.deepcopy(report) == report  # noqa: S301 - our own
 
 
 def test_the_names_are_public():

@@ -15,6 +15,7 @@ from resilient import (
     ConfigurationError,
     Pipeline,
     RetryBudget,
+    failover,
     registry,
 )
 from resilient.clock import CLOCK
@@ -482,3 +483,35 @@ def test_cache_miss_storm_ungated():
     """Without a limit there is no bulkhead."""
     assert kinds(cache_miss_storm(fallback=1, max_concurrent=None)) == ["degrade"]
     assert kinds(cache_miss_storm(fallback=1)) == ["degrade", "bulkhead"]
+
+
+def test_the_same_storm_twice():
+    """Two definitions of the same name and options are one, and others are a conflict."""
+    first, second = (cache_miss_storm(name="storm", fallback=1, cache_ttl=5) for _ in range(2))
+    assert first.policies == second.policies
+    mine = {}
+    third, fourth = (cache_miss_storm(name="mine", fallback=1, cache=mine) for _ in range(2))
+    assert third.policies == fourth.policies
+    for changed in ({"cache_ttl": 6}, {"cache_ttl": 5, "fallback_ttl": 1}, {"cache_ttl": 5, "cache": {}}):
+        with pytest.raises(ConfigurationError, match="already defined differently"):
+            cache_miss_storm(name="storm", fallback=1, **changed)
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [
+        lambda: transient_network(name="n", limit=-1),
+        lambda: service_overload(name="n", fallback=1, failure_rate_threshold=7),
+        lambda: database_failover(len, sum, name="n", max_attempts=0),
+        lambda: cache_miss_storm(name="n", fallback=1, max_concurrent=0),
+        lambda: external_api(name="n", fallback=1, limit=-1),
+        lambda: resource_shortage(name="n", fallback=1, on=()),
+        lambda: failover(len, sum, name="n", failure_threshold=0),
+    ],
+)
+def test_a_strategy_that_fails_leaves_no_names(fail):
+    """Nothing is registered by a call that raises."""
+    with pytest.raises(ConfigurationError):
+        fail()
+    left = {name for kind in registry.snapshot().values() for name in kind}
+    assert not {name for name in left if name == "n" or name.startswith("n:")}

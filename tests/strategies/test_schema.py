@@ -1,6 +1,8 @@
 """The JSON Schema of files, and the command that prints it."""
 
 import json
+import pathlib
+import subprocess
 import sys
 
 import jsonschema
@@ -129,3 +131,21 @@ def test_the_command_fails_with_a_sentence(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "pydantic", None)
     assert main(["schema"]) == 1
     assert "pip install resilient-toolkit[config]" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="needs a full disk")
+@pytest.mark.parametrize(
+    ("redirection", "why"), [(">/dev/full", "No space left on device"), (">&-", "standard output is closed")]
+)
+def test_output_that_cannot_be_written(redirection, why):
+    """A full disk, or no output at all, is told of in one sentence."""
+    command = f"{sys.executable} -m resilient schema {redirection}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, check=False)  # noqa: S602 - our own
+    assert done.returncode == 1
+    assert done.stderr == f"resilient schema: the output cannot be written: {why}\n"
+
+
+def test_an_empty_name_for_the_output(capsys):
+    """`--output=` says what is missing."""
+    assert main(["schema", "--output="]) == 1
+    assert capsys.readouterr().err == "resilient schema: --output needs the name of a file\n"

@@ -58,19 +58,19 @@ class QueuedCall:
         cls, fn: Callable[..., Any], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None, limit: float = 60
     ) -> QueuedCall:
         """A plain call of a sync or async function, with `limit` seconds for each attempt."""
-        recipe = PlainCall(fn, limit, kind_of(fn) is Kind.ASYNC)
+        recipe = PlainCall(fn, limit, _is_async(fn))
         return cls(describe(fn), recipe.layer(), lambda: recipe, args, kwargs or {}, recipe.is_async)
 
     def pickled(self) -> bytes:
         """The call for another process; raises ConfigurationError for what cannot go there."""
         recipe = self.recipe()
         try:
-            return pickle.dumps((recipe, self.is_async, self.args, self.kwargs))
-        except Exception as error:
+            return _round_trip((recipe, self.is_async, self.args, self.kwargs))
+        except (Exception, SystemExit) as error:
             raise ConfigurationError(
                 f"{self.name} cannot be queued durably: {_culprit(recipe, self.args, self.kwargs)} cannot be pickled "
-                f"({type(error).__name__}: {error}). Use functions defined at the top level of a module and arguments "
-                "that can be pickled, or a MemoryQueue"
+                f"(or not made again from its pickle: {type(error).__name__}). Use functions defined at the top level "
+                "of a module and arguments that can be pickled, or a MemoryQueue"
             ) from error
 
     def __repr__(self) -> str:
@@ -79,6 +79,21 @@ class QueuedCall:
 
 def _nowhere() -> None:
     return None
+
+
+def _is_async(fn: Any) -> bool:
+    if not callable(fn):
+        raise TypeError(f"{type(fn).__name__} cannot be queued: pass a function")
+    kind = kind_of(fn)
+    if kind in (Kind.GENERATOR, Kind.ASYNC_GENERATOR):
+        raise TypeError(f"{describe(fn)} cannot be queued: a call of a generator function does nothing by itself")
+    return kind is Kind.ASYNC
+
+
+def _round_trip(value: Any) -> bytes:
+    raw = pickle.dumps(value)
+    pickle.loads(raw)  # noqa: S301 - our own bytes: some objects can be pickled and not be made again
+    return raw
 
 
 def _culprit(recipe: Recipe, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
@@ -90,8 +105,8 @@ def _culprit(recipe: Recipe, args: tuple[Any, ...], kwargs: dict[str, Any]) -> s
     ]
     for what, value in parts:
         try:
-            pickle.dumps(value)
-        except Exception:
+            _round_trip(value)
+        except (Exception, SystemExit):
             return what
     return "the call"
 

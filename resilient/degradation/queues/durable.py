@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import pickle
 import threading
@@ -10,27 +11,39 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from resilient import _checks as check
 from resilient._checks import Seconds
 from resilient._registry import registry
-from resilient.degradation.events import CallQueued, QueuedCallEnded, QueuedCallFailed, QueuedCallRepeated
+from resilient.degradation.events import (
+    CallQueued,
+    QueuedCallEnded,
+    QueuedCallFailed,
+    QueuedCallRepeated,
+    log_given_up,
+)
 from resilient.degradation.queues.calls import QueuedCall, Runner
 from resilient.degradation.queues.ledger import Claim, Ledger, Outcome
-from resilient.degradation.queues.protocol import Pace, QueuedCallStatus, QueueFullError, queue_name
-from resilient.degradation.queues.receipts import Receipt, without_frames
+from resilient.degradation.queues.protocol import (
+    LATE,
+    Pace,
+    QueuedCallStatus,
+    QueueFullError,
+    queue_name,
+    queued_call,
+)
+from resilient.degradation.queues.receipts import Receipt, described, final_error, without_frames
 from resilient.degradation.queues.stores import RedisStore, SqliteStore, Store
-from resilient.errors import CallTimeoutError, ConfigurationError, UnknownNameError
+from resilient.errors import ConfigurationError, ResilienceError, UnknownNameError
 from resilient.events import HUB, log_failure
 
 _log = logging.getLogger("resilient.queue")
 
-#: A call that was to be given up, but whose last attempt is late by no more than this, still has that attempt.
-LATE = 5.0
 _TROUBLE = 1.0  # seconds until the storage is tried again after an error
+_SHORTEST = 0.05  # seconds; what is to happen more often would do nothing but that
+_COUNTED, _COUNTED_FULL = 0.25, 0.05  # seconds that a count of the calls holds
 
 _queues: weakref.WeakSet[DurableQueue] = weakref.WeakSet()
 _held: dict[int, list[Store]] = {}
@@ -49,7 +62,8 @@ class DurableQueue:
     Args:
         max_size: about so many calls that have not ended at most, over all processes; then QueueFullError.
         workers: so many calls are made at once by this process.
-        give_up_after: no attempt begins later than this after `put`, by the wall clock.
+        give_up_after: no attempt but the first begins later than this after `put`, by the wall clock; the last one is
+            due at that moment, and dropped when it is late by more than five seconds.
         base_delay, max_delay, multiplier: the waits between attempts, ±10 %; an error's `retry_after` goes before.
         result_ttl: how long an outcome can be read by `receipt(id)`.
         lease: after so long without a sign of life, a process is held to be dead. One on this machine that has ended
@@ -74,17 +88,18 @@ class DurableQueue:
     ) -> None:
         self._name = queue_name(name)
         self.pace = Pace(max_size, workers, give_up_after, base_delay, max_delay, multiplier)
-        self._lease = check.seconds("lease", lease, positive=True)
-        self._poll = check.seconds("poll_interval", poll_interval, positive=True)
+        self._lease = _interval("lease", lease)
+        self._poll = _interval("poll_interval", poll_interval)
         ttl = check.seconds("result_ttl", result_ttl, positive=True)
-        self._open = partial(Ledger, lambda part: open_store(self._name + part), self._lease, ttl)
-        self._ledger = self._open()
+        # A colon parts the name from what is kept under it.
+        plain = self._name.replace("%", "%25").replace(":", "%3A")
+        self._ledger = Ledger(lambda part: open_store(plain + part), self._lease, ttl)
         self._begin()
         _queues.add(self)
 
     def _begin(self) -> None:
         self._changed = threading.Condition()
-        self._threads: dict[threading.Thread, object] = {}
+        self._threads: dict[threading.Thread, tuple[object, Callable[[object], None]]] = {}
         # Who works in an earlier shift leaves; None while the queue is stopped.
         self._shift: object | None = object()
         #: What each worker is busy with.
@@ -93,6 +108,9 @@ class DurableQueue:
         self._loops: dict[str, Callable[[], Any]] = {}
         self._next_sweep = 0.0
         self._tidied = False
+        # How many calls there were about when they were counted, and those that came and went since.
+        self._count = 0
+        self._counted_at = -math.inf
         # Not at the end of the interpreter: a thread may have died there with the connection in use.
         self._closing = weakref.finalize(self, self._ledger.close)
         self._closing.atexit = False
@@ -108,8 +126,8 @@ class DurableQueue:
         Raises QueueFullError, and ConfigurationError where the function or an argument cannot be pickled. While the
         queue is stopped, calls wait for `start()`.
         """
-        payload = call.pickled()
-        if len(self._ledger.live) >= self.pace.max_size:
+        payload = queued_call(call).pickled()
+        if self._is_full():
             raise QueueFullError(self.name)
         receipts: list[Receipt] = []
 
@@ -120,9 +138,21 @@ class DurableQueue:
             if HUB.wants(CallQueued):
                 HUB.publish(CallQueued(self.name, key, call.name))
 
-        self._ledger.put(payload, call.name, self.pace.give_up_after, tell)
-        self._hire()
+        key = self._ledger.put(payload, call.name, self.pace.give_up_after, tell)
+        self._count += 1
+        try:
+            self._ledger.live.push(key)
+            self._hire()
+        except Exception:  # the call is on record, and a worker will find it there
+            log_failure(_log, "storage_failed", "%s: could not tell the workers of a call", self.name)
         return receipts[0]
+
+    def _is_full(self) -> bool:
+        """Whether there are `max_size` calls, by a count that is a moment old."""
+        full, now = self._count >= self.pace.max_size, time.monotonic()
+        if now - self._counted_at >= (_COUNTED_FULL if full else _COUNTED):
+            self._count, self._counted_at = len(self._ledger.live), now
+        return self._count >= self.pace.max_size
 
     def receipt(self, id: str) -> Receipt:
         """A receipt for a call queued by any process, until `result_ttl` after its end; raises UnknownNameError."""
@@ -198,17 +228,22 @@ class DurableQueue:
     def _hire(self) -> None:
         """See to it that the workers are there."""
         with self._changed:
-            there = self._shift is None or self._shift in self._threads.values()
-            for task in () if there else (self._show_life, *[self._work] * self.pace.workers):
-                thread = threading.Thread(
-                    target=self._until_the_shift_ends,
-                    args=(self._shift, task),
-                    name=f"resilient-queue-{self.name}",
-                    daemon=True,
-                )
-                thread.start()
-                self._threads[thread] = self._shift
+            if self._shift is not None:
+                self._hire_for(self._shift, self._show_life, 1)
+                self._hire_for(self._shift, self._work, self.pace.workers)
             self._changed.notify_all()
+
+    def _hire_for(self, shift: object, task: Callable[[object], None], wanted: int) -> None:
+        there = sum(thread.is_alive() and job == (shift, task) for thread, job in self._threads.items())
+        for _ in range(wanted - there):
+            thread = threading.Thread(
+                target=self._until_the_shift_ends,
+                args=(shift, task),
+                name=f"resilient-queue-{self.name}",
+                daemon=True,
+            )
+            thread.start()
+            self._threads[thread] = shift, task
 
     def _until_the_shift_ends(self, shift: object, task: Callable[[object], None]) -> None:
         try:
@@ -226,16 +261,23 @@ class DurableQueue:
 
     def _show_life(self, shift: object) -> None:
         """Tell other processes that the calls under way are in good hands, to the end of the last one."""
-        number = 0
+        number, due = 0, time.monotonic()
         while self._pause(shift, self._lease / 4) or self._running:
-            number += 1
-            for key in list(self._running.values()):
-                try:
-                    self._ledger.beat(key, number)
-                except Exception:
-                    log_failure(_log, "storage_failed", "%s: could not write to the storage", self.name)
             if shift is not self._shift:
-                time.sleep(min(0.05, self._lease / 4))
+                time.sleep(min(0.05, self._lease / 4))  # to leave soon after the last call
+            if time.monotonic() < due:
+                continue
+            number, due = number + 1, time.monotonic() + self._lease / 4
+            self._show_life_once(shift, number)
+
+    def _show_life_once(self, shift: object, number: int) -> None:
+        try:
+            if shift is self._shift:
+                self._hire()
+            for key in list(self._running.values()):
+                self._ledger.beat(key, number)
+        except Exception:
+            log_failure(_log, "storage_failed", "%s: could not write to the storage", self.name)
 
     def _work(self, shift: object) -> None:
         runner = Runner()
@@ -243,14 +285,15 @@ class DurableQueue:
             while shift is self._shift:
                 try:
                     idle = not self._turn(shift, runner)
-                except Exception:
+                except BaseException:  # also what a call's module or arguments raise when they are loaded
                     log_failure(_log, "storage_failed", "%s: could not work with the storage", self.name)
                     self._pause(shift, _TROUBLE)
                 else:
                     if idle:
                         self._pause(shift, self._poll)
         finally:
-            runner.close()
+            with suppress(Exception):  # what async calls have left in the loop
+                runner.close()
 
     def _turn(self, shift: object, runner: Runner) -> bool:
         """Make the next call that is due; False if there is none."""
@@ -264,7 +307,7 @@ class DurableQueue:
         try:
             claim = self._ledger.take(found)
             if claim is not None:
-                self._make(claim, shift, runner)
+                self._make_surely(claim, shift, runner)
         finally:
             del self._running[threading.get_ident()]
         return True
@@ -278,7 +321,9 @@ class DurableQueue:
             tidied, self._tidied = self._tidied, True
         if not tidied:
             self._ledger.tidy()
-        self._ledger.purge()
+        self._hire()
+        if self._ledger.purge():
+            self._next_sweep = time.monotonic() + self._poll
         loops = set(self._loops)
         for ended in loops - self._ledger.sweep(self._is_mine):
             self._loops.pop(ended, None)
@@ -289,22 +334,25 @@ class DurableQueue:
 
     # One call -----------------------------------------------------------------------------------
 
+    def _make_surely(self, claim: Claim, shift: object, runner: Runner) -> None:
+        try:
+            self._make(claim, shift, runner)
+        except BaseException as error:  # the call's error, or its answer, is stranger than foreseen
+            problem = ResilienceError(f"{claim.state.call} could not be made: {described(error)}")
+            self._end(claim, shift, None, problem)
+
     def _make(self, claim: Claim, shift: object, runner: Runner) -> None:
         """Make one attempt, and write down what came of it."""
         state = claim.state
-        if time.time() > state.deadline + LATE:
-            detail = f"given up: no attempt has succeeded within {self.pace.give_up_after:g} s"
-            unmade = claim._replace(state=replace(state, attempts=state.attempts - 1))
-            self._end(unmade, shift, None, CallTimeoutError(state.call, self.pace.give_up_after, detail))
+        if state.attempts > 1 and time.time() > state.deadline + LATE:
+            self._end(claim, shift, None, self.pace.too_late(state.call), state.attempts - 1)
             return
         self._tell_begin(claim)
         try:
             recipe, is_async, args, kwargs = self._load(claim)
             invoke = recipe.layer()
-        except Exception as error:
-            problem = ConfigurationError(f"the queued call {state.call} cannot be made any more: {error}")
-            problem.__cause__ = error
-            self._end(claim, shift, None, without_frames(problem))
+        except BaseException as error:
+            self._unmade(claim, shift, error)
             return
         loop = self._loops.get(claim.id, lambda: None)()
         try:
@@ -317,7 +365,7 @@ class DurableQueue:
     def _load(self, claim: Claim) -> Any:
         payload = self._ledger.calls.get(claim.id)
         if payload is None:
-            raise ConfigurationError("what was to be called is gone from the storage")
+            raise _GoneError("what was to be called is gone from the storage")
         return pickle.loads(payload)  # noqa: S301 - running what is on the queue is the purpose
 
     def _tell_begin(self, claim: Claim) -> None:
@@ -328,25 +376,47 @@ class DurableQueue:
         if receipt is not None:
             receipt.progress(QueuedCallStatus.RUNNING, state.attempts, state.repeated)
 
-    def _failed(self, claim: Claim, shift: object, error: BaseException) -> None:
-        state, now = claim.state, time.time()
-        delay = self.pace.delay(state.attempts, error, state.deadline - now)
-        if delay is None:
-            self._end(claim, shift, None, without_frames(error))
+    def _unmade(self, claim: Claim, shift: object, error: BaseException) -> None:
+        """Leave a call that cannot be made here to other processes, with other code, as long as there is time."""
+        state, left = claim.state, claim.state.deadline - time.time()
+        problem = ConfigurationError(f"the queued call {state.call} cannot be made any more: {described(error)}")
+        problem.__cause__ = error
+        if left <= 0 or isinstance(error, _GoneError):
+            self._end(claim, shift, None, without_frames(problem))
             return
+        text = "%s: %s cannot be made by this process, attempt %d (%s)"
+        with suppress(Exception):  # what log handlers raise
+            extra = {"event": "call_not_found"}
+            _log.warning(text, self.name, state.call, state.attempts, described(error), extra=extra)
+        self._again(claim, shift, self.pace.wait(state.attempts, left), problem)
+
+    def _failed(self, claim: Claim, shift: object, error: BaseException) -> None:
+        state = claim.state
+        delay = self.pace.delay(state.attempts, error, state.deadline - time.time())
+        if delay is None:
+            self._end(claim, shift, None, final_error(state.call, error))
+        else:
+            self._again(claim, shift, delay, error)
+
+    def _again(self, claim: Claim, shift: object, delay: float, error: BaseException) -> None:
+        state, due = claim.state, time.time() + delay
         if HUB.wants(QueuedCallFailed):
             HUB.publish(QueuedCallFailed(self.name, claim.id, state.call, state.attempts, delay, error))
-        self._insist(shift, partial(self._ledger.again, claim, now + delay))
+        self._insist(shift, partial(self._ledger.again, claim, due))
 
-    def _end(self, claim: Claim, shift: object, answer: Any, error: BaseException | None) -> None:
+    def _end(
+        self, claim: Claim, shift: object, answer: Any, error: BaseException | None, attempts: int | None = None
+    ) -> None:
         state = claim.state
-        mine = Outcome(answer, error, state.attempts, state.repeated)
-        outcome = self._insist(shift, partial(self._ledger.end, claim.id, mine))
+        mine = Outcome(answer, error, state.attempts if attempts is None else attempts, state.repeated)
+        outcome = self._insist(shift, partial(self._ledger.end, claim, mine))
         self._loops.pop(claim.id, None)
         if outcome is None:
             return
+        self._count -= 1
         if HUB.wants(QueuedCallEnded):
-            HUB.publish(QueuedCallEnded(self.name, claim.id, state.call, state.attempts, outcome.error))
+            HUB.publish(QueuedCallEnded(self.name, claim.id, state.call, mine.attempts, outcome.error))
+        log_given_up(self.name, state.call, mine.attempts, outcome.error)
         receipt = self._receipts.get(claim.id)
         if receipt is not None:
             _settle(receipt, outcome)
@@ -365,11 +435,22 @@ class DurableQueue:
         """Begin anew in a forked child; the threads have stayed with the parent, which has closed the connections."""
         self._closing.detach()
         receipts = list(self._receipts.values())
-        self._ledger = self._open()
+        self._ledger.in_child()
         self._begin()
         for receipt in receipts:
             receipt.after_fork()
             self._receipts[receipt.id] = receipt
+
+
+class _GoneError(ConfigurationError):
+    """A call's function and arguments are not in the storage."""
+
+
+def _interval(option: str, value: Any) -> float:
+    seconds = check.seconds(option, value, positive=True)
+    if seconds < _SHORTEST:
+        raise check.bad(option, value, f"must be seconds, at least {_SHORTEST:g}")
+    return seconds
 
 
 def _settle(receipt: Receipt, outcome: Outcome) -> None:
@@ -384,9 +465,11 @@ class SqliteQueue(DurableQueue):
     """
 
     def __init__(self, path: str | os.PathLike[str], *, name: str = "resilient", **options: Any) -> None:
-        self.path = os.fspath(path)
-        if self.path in ("", ":memory:"):
-            raise check.bad("path", self.path, "must be a file; a MemoryQueue keeps calls in memory")
+        path = os.fsdecode(path)
+        if path in ("", ":memory:"):
+            raise check.bad("path", path, "must be a file; a MemoryQueue keeps calls in memory")
+        #: Absolute: connections are opened whenever they are needed, wherever the process has gone meanwhile.
+        self.path = os.path.abspath(path)
         super().__init__(partial(SqliteStore, self.path), name=name, **options)
 
 

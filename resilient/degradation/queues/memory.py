@@ -8,15 +8,23 @@ import threading
 import time
 import uuid
 import weakref
+from contextlib import suppress
 
 from resilient import _checks as check
 from resilient._checks import Seconds
 from resilient._registry import registry
 from resilient.clock import CLOCK
-from resilient.degradation.events import CallQueued, QueuedCallEnded, QueuedCallFailed
+from resilient.degradation.events import CallQueued, QueuedCallEnded, QueuedCallFailed, log_given_up
 from resilient.degradation.queues.calls import QueuedCall, Runner
-from resilient.degradation.queues.protocol import Pace, QueuedCallStatus, QueueFullError, queue_name
-from resilient.degradation.queues.receipts import Receipt, without_frames
+from resilient.degradation.queues.protocol import (
+    LATE,
+    Pace,
+    QueuedCallStatus,
+    QueueFullError,
+    queue_name,
+    queued_call,
+)
+from resilient.degradation.queues.receipts import Receipt, described, final_error
 from resilient.errors import ResilienceError
 from resilient.events import HUB
 
@@ -28,13 +36,14 @@ _queues: weakref.WeakSet[MemoryQueue] = weakref.WeakSet()
 
 
 class _Job:
-    __slots__ = ("attempts", "call", "deadline", "receipt")
+    __slots__ = ("attempts", "call", "deadline", "error", "receipt")
 
     def __init__(self, call: QueuedCall, receipt: Receipt, deadline: float) -> None:
         self.call = call
         self.receipt = receipt
         self.deadline = deadline
         self.attempts = 0
+        self.error: BaseException | None = None
 
 
 class MemoryQueue:
@@ -47,7 +56,8 @@ class MemoryQueue:
     Args:
         max_size: so many calls that have not ended at most; one more raises QueueFullError.
         workers: so many calls are made at once.
-        give_up_after: no attempt begins later than this, in seconds or as a timedelta.
+        give_up_after: no attempt but the first begins later than this, in seconds or as a timedelta; the last one is
+            due at that moment, and dropped when it is late by more than five seconds.
         base_delay, max_delay, multiplier: the waits between attempts, ±10 %; an error's `retry_after` goes before.
         name: for events.
     """
@@ -85,7 +95,7 @@ class MemoryQueue:
 
     def put(self, call: QueuedCall, /) -> Receipt:
         """Take a call; raises QueueFullError. While the queue is stopped, calls wait for `start()`."""
-        receipt = Receipt(uuid.uuid4().hex, call.name)
+        receipt = Receipt(uuid.uuid4().hex, queued_call(call).name)
         now = CLOCK.monotonic()
         with self._changed:
             full = self._size >= self.pace.max_size
@@ -149,10 +159,13 @@ class MemoryQueue:
         runner = Runner()
         try:
             while (job := self._next(shift)) is not None:
-                self._make(job, runner)
+                self._make_surely(job, runner)
                 del job  # an idle worker keeps nothing alive
         finally:
-            runner.close()
+            with self._changed:
+                self._threads.pop(threading.current_thread(), None)
+            with suppress(Exception):  # what async calls have left in the loop
+                runner.close()
 
     def _next(self, shift: object) -> _Job | None:
         """Wait for a call that is due; None when it is time to leave."""
@@ -174,8 +187,17 @@ class MemoryQueue:
             heapq.heappush(self._waiting, (due, next(self._numbers), job))
             self._changed.notify()
 
+    def _make_surely(self, job: _Job, runner: Runner) -> None:
+        try:
+            self._make(job, runner)
+        except BaseException as error:  # the call's error, or one of its answers, is stranger than foreseen
+            self._ended(job, None, ResilienceError(f"{job.call.name} could not be made: {described(error)}"))
+
     def _make(self, job: _Job, runner: Runner) -> None:
         """Make one attempt."""
+        if job.attempts and CLOCK.monotonic() > job.deadline + LATE:
+            self._ended(job, None, final_error(job.call.name, job.error or self.pace.too_late(job.call.name)))
+            return
         job.attempts += 1
         job.receipt.progress(QueuedCallStatus.RUNNING, job.attempts)
         call = job.call
@@ -190,8 +212,9 @@ class MemoryQueue:
         now = CLOCK.monotonic()
         delay = self.pace.delay(job.attempts, error, job.deadline - now)
         if delay is None:
-            self._ended(job, None, without_frames(error))
+            self._ended(job, None, final_error(job.call.name, error))
             return
+        job.error = error
         job.receipt.progress(QueuedCallStatus.QUEUED, job.attempts)
         if HUB.wants(QueuedCallFailed):
             HUB.publish(QueuedCallFailed(self.name, job.receipt.id, job.call.name, job.attempts, delay, error))
@@ -199,10 +222,15 @@ class MemoryQueue:
 
     def _ended(self, job: _Job, answer: object, error: BaseException | None) -> None:
         with self._changed:
+            if job.receipt.done:
+                return
             self._size -= 1
-        if HUB.wants(QueuedCallEnded):
-            HUB.publish(QueuedCallEnded(self.name, job.receipt.id, job.call.name, job.attempts, error))
-        job.receipt.settle(answer, error, job.attempts)
+        try:
+            if HUB.wants(QueuedCallEnded):
+                HUB.publish(QueuedCallEnded(self.name, job.receipt.id, job.call.name, job.attempts, error))
+            log_given_up(self.name, job.call.name, job.attempts, error)
+        finally:
+            job.receipt.settle(answer, error, job.attempts)
 
     def after_fork(self) -> None:
         """Begin empty in a forked child: the calls, and their outcomes, have stayed with the parent's threads."""

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from resilient import _checks as check
 from resilient._checks import Seconds
-from resilient.errors import RejectedError, is_retryable
+from resilient.errors import CallTimeoutError, RejectedError, is_retryable
 from resilient.retry.backoff import asked_delay, delay_rule
 
 if TYPE_CHECKING:
     from resilient.degradation.queues.calls import QueuedCall
     from resilient.degradation.queues.receipts import Receipt
+
+
+#: The last attempt, due at the end of `give_up_after`, is still made when it is late by no more than this, in seconds.
+LATE = 5.0
 
 
 class QueuedCallStatus(enum.StrEnum):
@@ -83,8 +87,17 @@ class Pace:
         """
         if left <= 0 or not isinstance(error, Exception) or not _retryable(error):
             return None
-        asked = asked_delay(getattr(error, "retry_after", None))
-        return min(self._rule(attempts, 0.0, None) if asked is None else asked, left)
+        asked = _asked(error)
+        return self.wait(attempts, left) if asked is None else min(asked, left)
+
+    def wait(self, attempts: int, left: float) -> float:
+        """Seconds until the next attempt, whatever the error was."""
+        return min(self._rule(attempts, 0.0, None), left)
+
+    def too_late(self, call: str) -> CallTimeoutError:
+        """The error of a call whose last attempt could not begin in time."""
+        detail = f"given up: no attempt has succeeded within {self.give_up_after:g} s"
+        return CallTimeoutError(call, self.give_up_after, detail)
 
 
 def _retryable(error: Exception) -> bool:
@@ -92,6 +105,22 @@ def _retryable(error: Exception) -> bool:
         return is_retryable(error)
     except Exception:
         return True  # the question failed, not the call
+
+
+def _asked(error: Exception) -> float | None:
+    try:
+        return asked_delay(getattr(error, "retry_after", None))
+    except Exception:
+        return None
+
+
+def queued_call(call: Any) -> QueuedCall:
+    """What may be put on a queue."""
+    from resilient.degradation.queues.calls import QueuedCall
+
+    if not isinstance(call, QueuedCall):
+        raise TypeError(f"{type(call).__name__} cannot be queued: put a QueuedCall, such as QueuedCall.of(function)")
+    return call
 
 
 def queue_name(name: Any) -> str:

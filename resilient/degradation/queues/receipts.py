@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import logging
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -11,11 +13,16 @@ from typing import Any
 
 from resilient import _checks as check
 from resilient._checks import Seconds
+from resilient.deadlines import deadline
 from resilient.degradation.queues.protocol import QueuedCallStatus
-from resilient.errors import CallTimeoutError
+from resilient.errors import CallTimeoutError, ResilienceError
+from resilient.events import log_failure
 from resilient.policy import warn_if_loop_blocked
 
 _FIRST_LOOK, _LAST_LOOK = 0.02, 0.5  # seconds between looks at what other processes have done
+_LEAST_LOOK = 0.1  # seconds that a storage has to answer, even if the caller has less
+
+_log = logging.getLogger("resilient.queue")
 
 
 class Receipt:
@@ -32,6 +39,7 @@ class Receipt:
         "_listeners",
         "_look",
         "_status",
+        "_trouble",
         "_value",
         "call",
         "id",
@@ -52,6 +60,8 @@ class Receipt:
         self._attempts = 0
         self._value: Any = None
         self._error: BaseException | None = None
+        #: Why the last look at the queue was in vain.
+        self._trouble: Exception | None = None
 
     @property
     def done(self) -> bool:
@@ -81,9 +91,10 @@ class Receipt:
         due = None if limit is None else time.monotonic() + limit
         pause = _FIRST_LOOK
         while not self._wait(pause, due):
-            self.refresh()
+            self._refresh_by(due)
             if due is not None and time.monotonic() >= due and not self.done:
-                raise CallTimeoutError(self.call, limit or 0.0, f"the queued call has not ended within {limit:g} s")
+                detail = f"the queued call has not ended within {limit:g} s"
+                raise CallTimeoutError(self.call, limit or 0.0, detail) from self._trouble
             pause = min(pause * 1.5, _LAST_LOOK)
         return self._outcome()
 
@@ -121,7 +132,7 @@ class Receipt:
     def _outcome(self) -> Any:
         if self._error is None:
             return self._value
-        raise self._error.with_traceback(None)
+        raise _twin(self._error)
 
     def _listen(self, listener: Callable[[], object]) -> None:
         with self._changed:
@@ -137,9 +148,24 @@ class Receipt:
     # For queues ---------------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Look what has become of the call, where its queue has to be asked."""
-        if self._look is not None and not self.done:
+        """Look what has become of the call, where its queue has to be asked; what cannot be read now is read later."""
+        if self._look is None or self.done:
+            return
+        try:
             self._look(self)
+        except Exception as error:
+            if self._trouble is None:
+                log_failure(_log, "storage_failed", "%s: could not see what has become of it", self.call)
+            self._trouble = error.with_traceback(None)
+        else:
+            self._trouble = None
+
+    def _refresh_by(self, due: float | None) -> None:
+        if due is None:
+            self.refresh()
+            return
+        with deadline(max(_LEAST_LOOK, due - time.monotonic())):
+            self.refresh()
 
     def progress(self, status: QueuedCallStatus, attempts: int, repeated: int = 0) -> None:
         """Note how far the call has come."""
@@ -154,7 +180,7 @@ class Receipt:
                 return
             self._value, self._error, self._attempts = value, error, attempts
             self._status = QueuedCallStatus.SUCCEEDED if error is None else QueuedCallStatus.FAILED
-            self._look = None
+            self._look = self._trouble = None
             listeners, self._listeners = self._listeners, []
             self._changed.notify_all()
         for listener in listeners:
@@ -167,6 +193,44 @@ class Receipt:
 
     def __repr__(self) -> str:
         return f"<receipt {self.id}: {self.call} {self._status.value}>"
+
+
+def final_error(call: str, error: BaseException) -> BaseException:
+    """What a receipt raises for a call that ended with this error, or with what would end whoever waits for it."""
+    if isinstance(error, Exception):
+        return without_frames(error)
+    ended = ResilienceError(f"the queued call {call} ended with {described(error)}")
+    ended.__cause__ = error
+    return without_frames(ended)
+
+
+def described(error: BaseException) -> str:
+    """An error in words, whatever it is."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
+
+
+def _twin(error: BaseException) -> BaseException:
+    """A copy to raise: the original, as long as the receipt lives, would keep the frames it passes through.
+
+    The original where a copy is not the same.
+    """
+    try:
+        twin = copy.copy(error)
+        if type(twin) is not type(error) or twin.args != error.args or str(twin) != str(error):
+            return _bare(error)
+        twin.__cause__, twin.__context__ = error.__cause__, error.__context__
+        twin.__suppress_context__ = error.__suppress_context__
+    except Exception:
+        return _bare(error)
+    return twin
+
+
+def _bare(error: BaseException) -> BaseException:
+    # By the base's own method: an exception may refuse that its attributes are set, as a frozen dataclass does.
+    return BaseException.with_traceback(error, None)
 
 
 def without_frames(error: BaseException) -> BaseException:
@@ -183,7 +247,7 @@ def without_frames(error: BaseException) -> BaseException:
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
-        one.__traceback__ = None
+        _bare(one)
         ahead += [one.__cause__, one.__context__]
         if isinstance(one, BaseExceptionGroup):
             ahead += one.exceptions
