@@ -120,7 +120,7 @@ class CachedDegradation:
         self._cache_ttl = check.seconds("cache_ttl", cache_ttl)
         self._fallback_ttl = check.seconds("fallback_ttl", fallback_ttl)
         self.max_wait = check.optional_seconds("max_wait", max_wait)
-        self.store = KeyedCache(cache)
+        self.store = KeyedCache(cache, ttl=self._cache_ttl + self._fallback_ttl)
         self.flights = Flights()
         self.tally = Tally()
         self._fallback_data: dict[Any, Entry] = {}

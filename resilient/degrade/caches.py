@@ -72,9 +72,10 @@ registry.fork_hooks.append(_after_fork)
 class KeyedCache:
     """A user's cache, read and written by key. What it raises is logged, and taken for an empty cache."""
 
-    __slots__ = ("_lock", "_reads_only", "cache", "in_process", "is_async", "is_mapping", "on_death", "owner")
+    __slots__ = ("_extra", "_lock", "_reads_only", "cache", "in_process", "is_async", "is_mapping", "on_death", "owner")
 
-    def __init__(self, cache: Any, owner: Any = None) -> None:
+    def __init__(self, cache: Any, owner: Any = None, ttl: float | None = None) -> None:
+        """`ttl`: for how many seconds to keep a value; told to a cache whose `set` has such a parameter."""
         self.cache = cache
         #: The function to name in the log.
         self.owner = owner
@@ -92,6 +93,7 @@ class KeyedCache:
         self._lock = _lock_of(cache)
         # Caches that count or reorder what is read, or drop what has expired, need the lock for reading too.
         self._reads_only = self._lock is not None and _reads_only(cache)
+        self._extra = {"ttl": ttl} if ttl is not None and not self.is_mapping and _takes_ttl(cache.set) else {}
         #: What weak references in keys are to call when they die.
         self.on_death: Callable[[Any], None] | None = None
         if self.is_mapping:
@@ -118,7 +120,7 @@ class KeyedCache:
         try:
             hash(key)  # some caches are left in disorder by a key that cannot be hashed
             if not self.is_mapping:
-                _not_awaitable(self.cache.set(key, value))
+                _not_awaitable(self.cache.set(key, value, **self._extra))
             elif self._lock is None:
                 self.cache[key] = value
             else:
@@ -161,7 +163,7 @@ class KeyedCache:
             return self.write(key, value)
         try:
             hash(key)
-            done = self.cache.set(key, value)
+            done = self.cache.set(key, value, **self._extra)
             if inspect.isawaitable(done):
                 await done
         except Exception:
@@ -389,6 +391,13 @@ def aremembering(call: Layer, cache: AnswerCache, place: Place) -> Layer:
         return answer
 
     return remember
+
+
+def _takes_ttl(function: Any) -> bool:
+    try:
+        return "ttl" in inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False
 
 
 def _not_awaitable(value: Any) -> Any:

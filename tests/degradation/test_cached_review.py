@@ -336,3 +336,46 @@ def test_mappings_that_may_be_files():
 
     for cache, monotonic in (({}, True), (UserDict(), True), (Shelf(), False)):
         assert CachedDegradation(cache).store.in_process is monotonic
+
+
+class Expiring:
+    """A cache that wants to know for how long to keep a value."""
+
+    def __init__(self):
+        self.kept = {}
+
+    def get(self, key):
+        return self.kept.get(key, (None,))[0]
+
+    def set(self, key, value, ttl):
+        self.kept[key] = value, ttl
+
+    def delete(self, key):
+        self.kept.pop(key, None)
+
+
+class AsyncExpiring(Expiring):
+    """The same, awaited."""
+
+    async def get(self, key):
+        return Expiring.get(self, key)
+
+    async def set(self, key, value, ttl):
+        Expiring.set(self, key, value, ttl)
+
+
+@pytest.mark.parametrize("kind", [Expiring, AsyncExpiring])
+def test_cache_that_expires_by_itself(kind):
+    """A cache whose `set` has a ttl is told for how long the answer may be of use."""
+    cache = kind()
+    policy = degrade(cache=CachedDegradation(cache, 10, 20), key=lambda: "k")
+    if kind is Expiring:
+        assert [policy(lambda: 1)(), policy(lambda: 2)()] == [1, 1]
+    else:
+
+        @policy
+        async def ask():
+            return 1
+
+        assert [run(ask()), run(ask())] == [1, 1]
+    assert cache.kept["k"][1] == 30
