@@ -509,7 +509,7 @@ def test_swallowed_cancellation():
 
 def test_timeouts_are_counted_exactly():
     """Sixteen threads and a hundred tasks in several loops, under one SmartTimeout: each timeout is counted once."""
-    adaptive = smart(0.02, min_timeout=0.02, max_timeout=0.04)
+    adaptive = smart(0.1, min_timeout=0.1, max_timeout=0.2)
     policy, apolicy = timeout(adaptive), timeout(adaptive)
     release = threading.Event()
 
@@ -526,9 +526,10 @@ def test_timeouts_are_counted_exactly():
 
     counts = in_threads(18, lambda index: in_thread() if index < 16 else in_loop(), limit=15)
     release.set()
-    assert counts == [3] * 16 + [25] * 2
-    assert adaptive.get_stats().timeout_count == 16 * 3 + 2 * 25
-    assert (policy.get_metrics().timed_out, apolicy.get_metrics().timed_out) == (48, 50)
+    # At least: a machine that stands still for 0.1 s makes more of them.
+    assert all(count >= least for count, least in zip(counts, [3] * 16 + [25] * 2, strict=True))
+    assert adaptive.get_stats().timeout_count == sum(counts)
+    assert (policy.get_metrics().timed_out, apolicy.get_metrics().timed_out) == (sum(counts[:16]), sum(counts[16:]))
     eventually(lambda: policy.abandoned == 0)
 
 
