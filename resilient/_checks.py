@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, TypeAlias
 
@@ -19,19 +19,24 @@ ErrorFilter: TypeAlias = "type[BaseException] | tuple[type[BaseException], ...] 
 LONGEST = threading.TIMEOUT_MAX
 
 
+def differing(old: Any, new: Any, among: Iterable[str]) -> dict[str, Any]:
+    """The new values of those options `among` which differ; 1, True and 1.0 are three different values."""
+
+    def key(options: Any, name: str) -> tuple[type, Any]:
+        value = getattr(options, name)
+        return type(value), value
+
+    return {name: getattr(new, name) for name in among if key(old, name) != key(new, name)}
+
+
 class Options:
     """Base of the frozen configurations: comparing and showing them, which dataclasses would compile for each anew."""
 
     __slots__: tuple[str, ...] = ()
 
     def differences(self, other: Options) -> list[str]:
-        """The options in which two configurations differ; 1, True and 1.0 are three different values."""
-
-        def key(options: Options, name: str) -> tuple[type, Any]:
-            value = getattr(options, name)
-            return type(value), value
-
-        return [name for name in self.names() if key(self, name) != key(other, name)]
+        """The options in which two configurations differ."""
+        return list(differing(self, other, self.names()))
 
     def names(self) -> tuple[str, ...]:
         """The options' names."""

@@ -14,7 +14,7 @@ from resilient import _checks as check
 from resilient._checks import Seconds
 from resilient._registry import registry
 from resilient.clock import CLOCK
-from resilient.degradation import flights
+from resilient.degradation import cached_layers, flights
 from resilient.degradation.entries import Entry
 from resilient.degradation.flights import Flights
 from resilient.degradation.threads import in_threads
@@ -281,15 +281,11 @@ class CachedDegradation:
 
     def sync_layer(self, policy: Degradation, call: Layer, place: Place) -> Layer:
         """The layer of `@degrade` for a sync function."""
-        from resilient.degradation.cached_layers import sync_layer
-
-        return sync_layer(self, policy, call, place)
+        return cached_layers.sync_layer(self, policy, call, place)
 
     def async_layer(self, policy: Degradation, call: Layer, place: Place) -> Layer:
         """The layer of `@degrade` for an async function."""
-        from resilient.degradation.cached_layers import async_layer
-
-        return async_layer(self, policy, call, place)
+        return cached_layers.async_layer(self, policy, call, place)
 
     def after_fork(self) -> None:
         """Forget the calls that other threads had under way."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from resilient.clock import CLOCK
 from resilient.deadlines import remaining_time
+from resilient.degradation.copies import copied
 from resilient.degradation.entries import Entry
 from resilient.degradation.flights import NOTHING, Flight, Outcome, take, waiting_for
 from resilient.degrade.caches import MISSING, NOTES, Notes
@@ -32,14 +33,14 @@ def sync_layer(cached: CachedDegradation, policy: Degradation, call: Layer, plac
     answers: Any = place.cache
     keys, read, tally, fresh, ttl = answers.keys, cached.store.read, cached.tally, cached.fresh, cached.cache_ttl
     refresher = _Refresher(cached, policy, place, policy.guarding(_storing(answers, call, place), place, spares=False))
-    refresh, alone, notes = refresher.refresh, refresher.alone, NOTES.get
+    refresh, notes = refresher.refresh, NOTES.get
 
     def cache(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
             key = keys(args, kwargs)
         except Unkeyable:
             tally.misses += 1
-            return alone(args, kwargs)
+            return refresh(MISSING, args, kwargs)
         entry = read(key)
         # The first is the same as `fresh` for the usual case, without the call.
         answer = entry[1] if type(entry) is Entry and 0 <= CLOCK.monotonic() - entry[0] < ttl else fresh(entry)
@@ -61,7 +62,7 @@ def async_layer(cached: CachedDegradation, policy: Degradation, call: Layer, pla
     refresher = _Refresher(
         cached, policy, place, policy.aguarding(_astoring(answers, call, place), place, spares=False)
     )
-    refresh, alone, notes = refresher.arefresh, refresher.aalone, NOTES.get
+    refresh, notes = refresher.arefresh, NOTES.get
     is_mapping = store.is_mapping
 
     async def cache(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -69,7 +70,7 @@ def async_layer(cached: CachedDegradation, policy: Degradation, call: Layer, pla
             key = keys(args, kwargs)
         except Unkeyable:
             tally.misses += 1
-            return await alone(args, kwargs)
+            return await refresh(MISSING, args, kwargs)
         entry = store.read(key) if is_mapping else await store.aread(key)
         answer = entry[1] if type(entry) is Entry and 0 <= CLOCK.monotonic() - entry[0] < ttl else fresh(entry)
         if answer is MISSING:
@@ -95,12 +96,8 @@ class _Refresher:
         self.degrade = degrade
         self.health = policy.health()
 
-    def alone(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _alone(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make a call that has no key."""
-        if self._spared():
-            answer = self.policy.serve_spared(self.place, self.health, args, kwargs)
-            if answer is not MISSING:
-                return answer
         mine = Flight()
         try:
             mine.enter()
@@ -108,12 +105,8 @@ class _Refresher:
         finally:
             mine.leave()
 
-    async def aalone(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def _aalone(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make a call that has no key."""
-        if self._spared():
-            answer = await self.policy.aserve_spared(self.place, self.health, args, kwargs)
-            if answer is not MISSING:
-                return answer
         mine = Flight()
         try:
             mine.enter()
@@ -122,13 +115,13 @@ class _Refresher:
             mine.leave()
 
     def refresh(self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Make the call, or wait for the one under way."""
-        if not _is_hashable(key):
-            return self.alone(args, kwargs)
+        """Make the call, or wait for the one under way; `key` is MISSING for a call that has none."""
         if self._spared():
             answer = self.policy.serve_spared(self.place, self.health, args, kwargs)
             if answer is not MISSING:
                 return answer
+        if key is MISSING or not _is_hashable(key):
+            return self._alone(args, kwargs)
         cached, flights = self.cached, self.cached.flights
         mine, outcome = Flight(), None
         # A sync call must not wait inside an event loop, perhaps the very one that is to answer.
@@ -165,13 +158,13 @@ class _Refresher:
                 mine.leave()
 
     async def arefresh(self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Make the call, or wait for the one under way."""
-        if not _is_hashable(key):
-            return await self.aalone(args, kwargs)
+        """Make the call, or wait for the one under way; `key` is MISSING for a call that has none."""
         if self._spared():
             answer = await self.policy.aserve_spared(self.place, self.health, args, kwargs)
             if answer is not MISSING:
                 return answer
+        if key is MISSING or not _is_hashable(key):
+            return await self._aalone(args, kwargs)
         cached, flights = self.cached, self.cached.flights
         mine, outcome = Flight(), None
         patient = running_loop() is not None  # trio has none to wait in
@@ -287,31 +280,8 @@ def _own(error: Exception) -> Exception:
     """The error of another caller's call for a caller of its own: a copy, where one can be made.
 
     Else the traceback of the one object would grow with every caller, and what one does with it would reach the others.
-    Made without calling `__init__`, which may want other arguments, or do more than to remember them.
     """
-    try:
-        kind = type(error)
-        copy = kind.__new__(kind, *error.args)
-        copy.args = error.args
-        made: Any = error.__reduce__()
-        state = made[2] if len(made) > 2 and isinstance(made[2], dict) else {}
-        for name, value in {**state, **vars(error), **_slots(error)}.items():
-            if name not in _OURS:
-                setattr(copy, name, list(value) if name == "__notes__" else value)
-        copy.__cause__, copy.__context__ = error.__cause__, error.__context__
-        copy.__suppress_context__ = error.__suppress_context__
-    except Exception:
-        return error
-    return copy if type(copy) is kind and str(copy) == str(error) else error
-
-
-def _slots(error: Exception) -> dict[str, Any]:
-    names = [name for kind in type(error).__mro__ for name in _names(getattr(kind, "__slots__", ()))]
-    return {name: getattr(error, name) for name in names if not name.startswith("__") and hasattr(error, name)}
-
-
-def _names(slots: Any) -> tuple[str, ...]:
-    return (slots,) if isinstance(slots, str) else tuple(slots)
+    return copied(error, _OURS) or error
 
 
 def _failure(error: Exception) -> Outcome:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import logging
 import threading
 import weakref
-from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -17,10 +17,11 @@ from resilient.clock import CLOCK
 from resilient.degradation.config import DegradationConfig, DegradationMode
 from resilient.degradation.events import DegradationModeChanged, ServiceHealthChanged
 from resilient.degradation.monitor import Monitor
+from resilient.degradation.outbox import Outbox
 from resilient.degradation.state import ServiceState, measured_mode
 from resilient.degrade import Degradation, DegradeConfig
 from resilient.errors import ConfigurationError, UnknownNameError
-from resilient.events import HUB, Event, log_failure
+from resilient.events import log_failure
 from resilient.wrapping import Kind, kind_of
 
 _log = logging.getLogger("resilient.degradation")
@@ -149,8 +150,7 @@ class DegradationManager:
         self.forced: DegradationMode | None = None
         self._mode = self._measured = DegradationMode.NORMAL
         self._mode_changes = 0
-        self._later: deque[Event] = deque()
-        self._telling = False
+        self._outbox = Outbox()
         self._outdated = False
         self._services: dict[str, Service] = {}
         self._monitor: Monitor | None = None
@@ -282,13 +282,13 @@ class DegradationManager:
         with self.lock:
             self.forced = mode
             self._evaluate("released" if mode is None else "forced")
-        self._tell()
+        self._outbox.send()
 
     def evaluate(self) -> DegradationMode:
         """Work out the mode anew; done by itself whenever a service's health changes."""
         with self.lock:
             self._evaluate("measured")
-        self._tell()
+        self._outbox.send()
         return self._mode
 
     def configure(self, **changes: Any) -> None:
@@ -297,17 +297,25 @@ class DegradationManager:
         unknown = sorted(set(changes) - set(names))
         if unknown:
             raise TypeError(f"a degradation manager has no option {', '.join(unknown)}; it has {', '.join(names)}")
-        changed = []
         with self.lock:
-            config = DegradationConfig(**{**{name: getattr(self.config, name) for name in names}, **changes})
+            self.apply(dataclasses.replace(self.config, **changes))
+        self.settle()
+
+    def apply(self, config: DegradationConfig) -> None:
+        """Take over a configuration, and draw no conclusions yet."""
+        with self.lock:
+            new_interval = config.monitoring_interval != self.config.monitoring_interval
             self.config = config
             for entry in self._services.values():
                 entry.config = config
-                if entry.settle():
-                    changed.append(entry)
             monitor = self._monitor
-        if monitor is not None and "monitoring_interval" in changes:
+        if monitor is not None and new_interval:
             monitor.wake()
+
+    def settle(self) -> None:
+        """Judge services and mode by the options of now, and tell of what comes of it; called without a lock."""
+        with self.lock:
+            changed = [entry for entry in self._services.values() if entry.settle()]
         for entry in changed:
             self.service_changed(entry)
         self.evaluate()
@@ -319,9 +327,9 @@ class DegradationManager:
             if health.degraded is not entry.told:
                 entry.told = health.degraded
                 rates = health.moving_rate, health.window_rate
-                self._later.append(ServiceHealthChanged(self.name, entry.name, health.degraded, *rates))
+                self._outbox.put(ServiceHealthChanged(self.name, entry.name, health.degraded, *rates))
             self._evaluate("measured")
-        self._tell()
+        self._outbox.send()
 
     def get_metrics(self) -> ManagerMetrics:
         """The numbers of now."""
@@ -344,26 +352,12 @@ class DegradationManager:
             self._mode = new
             self._mode_changes += 1
             names = tuple(sorted(spared))
-            self._later.append(DegradationModeChanged(self.name, old.value, new.value, reason, names))
+            self._outbox.put(DegradationModeChanged(self.name, old.value, new.value, reason, names))
 
     def _set_gate(self, entry: Service) -> None:
         forced = self.forced
         entry.gate = forced is DegradationMode.FULL or (forced is not DegradationMode.NORMAL and entry.spared)
         entry.watch = entry.degraded
-
-    def _tell(self) -> None:
-        """Publish what has happened in its order, without the lock: whoever comes meanwhile leaves it to this one."""
-        while self._later:
-            with self.lock:
-                if self._telling or not self._later:
-                    return
-                self._telling = True
-                event = self._later.popleft()
-            try:
-                if HUB.wants(type(event)):
-                    HUB.publish(event)
-            finally:
-                self._telling = False
 
     # Opinions of services -----------------------------------------------------------------------
 
@@ -465,7 +459,7 @@ class DegradationManager:
         """Replace the lock in a forked child; its parent's monitor stayed there."""
         self.lock = threading.RLock()
         self._monitor = None
-        self._telling = False
+        self._outbox = Outbox()
 
     def __repr__(self) -> str:
         return f"<DegradationManager {self.name}: {self._mode.value}, {len(self._services)} services>"

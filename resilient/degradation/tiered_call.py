@@ -11,9 +11,9 @@ from resilient._registry import registry
 from resilient.clock import CLOCK
 from resilient.deadlines import DUE
 from resilient.degradation.queues.calls import GuardedCall, PlainCall, Recipe
-from resilient.degradation.tiered_strategies import LastResort, Tally, aremembering, remembering
+from resilient.degradation.tiered_strategies import LastResort, Tally
 from resilient.degradation.tiers import FallbackStrategy, TierConfig, TierMetrics
-from resilient.degrade.caches import MISSING
+from resilient.degrade.caches import MISSING, aremembering, remembering
 from resilient.degrade.fallbacks import Fallback
 from resilient.errors import is_retryable
 from resilient.generators import Layer
@@ -99,7 +99,10 @@ class TieredCall(Policy):
             return attempt(args, kwargs)
 
         resort = self._last_resort(call, site, False)
-        attempts = tries if resort.cache is None else remembering(tries, resort.cache, resort.around)
+        around = resort.around
+        attempts: Layer = tries
+        if resort.cache is not None:
+            attempts = remembering(tries, resort.cache, around, around.function)
 
         def tiered(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             tally.calls += 1
@@ -110,7 +113,7 @@ class TieredCall(Policy):
                 if answer is MISSING:
                     tally.failed += 1
                     raise
-                resort.around.tell_the_cache_around()
+                around.tell_the_cache_around()
                 return answer
             tally.succeeded += 1
             return result
@@ -137,7 +140,10 @@ class TieredCall(Policy):
             return await attempt(args, kwargs)
 
         resort = self._last_resort(call, site, True)
-        attempts = tries if resort.cache is None else aremembering(tries, resort.cache, resort.around)
+        around = resort.around
+        attempts: Layer = tries
+        if resort.cache is not None:
+            attempts = aremembering(tries, resort.cache, around, around.function)
 
         async def tiered(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             tally.calls += 1
@@ -148,7 +154,7 @@ class TieredCall(Policy):
                 if answer is MISSING:
                     tally.failed += 1
                     raise
-                resort.around.tell_the_cache_around()
+                around.tell_the_cache_around()
                 return answer
             tally.succeeded += 1
             return result

@@ -12,9 +12,9 @@ from resilient.degradation.queues.memory import MemoryQueue
 from resilient.degradation.queues.protocol import CallQueue
 from resilient.degradation.queues.receipts import Receipt
 from resilient.degradation.tiers import FallbackStrategy
-from resilient.degrade import Degradation
-from resilient.degrade.caches import MISSING, AnswerCache, Notes, Place
+from resilient.degrade.caches import MISSING, AnswerCache, Place
 from resilient.degrade.fallbacks import Fallback
+from resilient.degrade.policy import is_cached_around
 from resilient.errors import DegradationError, is_retryable
 from resilient.events import HUB, FallbackFailed, FallbackServed
 from resilient.generators import Layer
@@ -57,8 +57,7 @@ class LastResort:
         self._queued = queued
         best = self._strategy is FallbackStrategy.BEST_EFFORT
         self.cache = AnswerCache(tiers.answers, None, site.fn) if best else None
-        cached_around = any(isinstance(one, Degradation) and one.config.cache is not None for one in site.outer)
-        self.around = Place(None, cached_around, _original(site.fn))
+        self.around = Place(None, is_cached_around(site), _original(site.fn))
 
     def answer(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the strategy answers with, MISSING when the error is to pass."""
@@ -146,38 +145,6 @@ class LastResort:
             raise failure from error
         self._policy.tally.queued += 1
         return receipt
-
-
-def remembering(call: Layer, cache: AnswerCache, around: Place) -> Layer:
-    """Remember good answers, but not those that a fallback further in has given."""
-
-    def remember(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        key = cache.key(args, kwargs)
-        with Notes(around.function) as notes:
-            answer = call(args, kwargs)
-        if notes.left:
-            around.tell_the_cache_around()
-        else:
-            cache.store(key, answer)
-        return answer
-
-    return remember
-
-
-def aremembering(call: Layer, cache: AnswerCache, around: Place) -> Layer:
-    """Remember good answers, but not those that a fallback further in has given."""
-
-    async def remember(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        key = cache.key(args, kwargs)
-        with Notes(around.function) as notes:
-            answer = await call(args, kwargs)
-        if notes.left:
-            around.tell_the_cache_around()
-        else:
-            cache.store(key, answer)
-        return answer
-
-    return remember
 
 
 def _original(fn: Any) -> Any:

@@ -302,12 +302,11 @@ class Notes:
     left: whether there are any; old: whether one was an answer from a cache, and still fresh.
     """
 
-    __slots__ = ("everywhere", "function", "left", "old", "outer")
+    __slots__ = ("function", "left", "old", "outer")
 
-    def __init__(self, function: Any = None, everywhere: bool = False) -> None:
-        #: Whose degradations to hear of, besides those further in in the same chain; or all of them.
+    def __init__(self, function: Any = None) -> None:
+        #: Whose degradations to hear of, besides those further in in the same chain.
         self.function = function
-        self.everywhere = everywhere
         self.left = self.old = False
         self.outer: Notes | None = None
 
@@ -356,17 +355,18 @@ class Place(NamedTuple):
             notes.left = notes.old = True
 
     def _is_heard_by(self, notes: Notes) -> bool:
-        if self.cached_around or notes.everywhere:
-            return True
-        return self.function is not None and notes.function is self.function
+        return self.cached_around or (self.function is not None and notes.function is self.function)
 
 
-def remembering(call: Layer, cache: AnswerCache, place: Place) -> Layer:
-    """Remember good answers."""
+def remembering(call: Layer, cache: AnswerCache, place: Place, function: Any = None) -> Layer:
+    """Remember good answers, but not those that a fallback further in has given.
+
+    function: whose degradations to hear of, where they cannot know that there is a cache around them.
+    """
 
     def remember(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         key = cache.key(args, kwargs)
-        with Notes() as notes:
+        with Notes(function) as notes:
             answer = call(args, kwargs)
         if notes.left:
             place.tell_the_cache_around()
@@ -377,12 +377,12 @@ def remembering(call: Layer, cache: AnswerCache, place: Place) -> Layer:
     return remember
 
 
-def aremembering(call: Layer, cache: AnswerCache, place: Place) -> Layer:
-    """Remember good answers."""
+def aremembering(call: Layer, cache: AnswerCache, place: Place, function: Any = None) -> Layer:
+    """Remember good answers, but not those that a fallback further in has given; see `remembering`."""
 
     async def remember(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         key = cache.key(args, kwargs)
-        with Notes() as notes:
+        with Notes(function) as notes:
             answer = await call(args, kwargs)
         if notes.left:
             place.tell_the_cache_around()

@@ -172,8 +172,7 @@ class Degradation(Policy):
             cache = config.cache.answers_of(site.fn, config.key)
         elif config.cache is not None:
             cache = AnswerCache(config.cache, config.key, site.fn)
-        cached_around = any(isinstance(one, Degradation) and one.config.cache is not None for one in site.outer)
-        return Place(cache, cached_around, site.fn)
+        return Place(cache, is_cached_around(site), site.fn)
 
     def health(self) -> Health | None:
         """The health of the service, None without a manager."""
@@ -332,3 +331,8 @@ class Degradation(Policy):
     def after_fork(self) -> None:
         """Forget the fallbacks that other threads were running."""
         self.tally.running = 0
+
+
+def is_cached_around(site: Site) -> bool:
+    """Whether a degradation further out in the same chain keeps answers."""
+    return any(isinstance(one, Degradation) and one.config.cache is not None for one in site.outer)

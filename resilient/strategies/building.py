@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from resilient._checks import differing
 from resilient._registry import registry
 from resilient.bulkhead import bulkhead
 from resilient.circuit_breaker import circuit_breaker
@@ -18,7 +19,7 @@ from resilient.errors import ConfigurationError, UnknownNameError
 from resilient.policy import Policy
 from resilient.retry import retry
 from resilient.strategies.filters import resolved
-from resilient.strategies.options import differing, names, values
+from resilient.strategies.options import names, values
 from resilient.strategies.problems import shown
 from resilient.strategies.settings import DegradationSettings, TimeoutSettings
 from resilient.strategies.validation import ANSWERS, HEALTH

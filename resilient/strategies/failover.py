@@ -21,8 +21,9 @@ from resilient._registry import registry
 from resilient.circuit_breaker import CircuitBreaker, CircuitState, circuit_breaker
 from resilient.clock import CLOCK
 from resilient.deadlines import remaining_time
+from resilient.degradation.outbox import Outbox
 from resilient.errors import CircuitOpenError
-from resilient.events import HUB, Event
+from resilient.events import Event
 from resilient.generators import Layer
 from resilient.logs import LINES, Line
 from resilient.policy import Composable, Policy
@@ -96,8 +97,7 @@ class Failover(Policy):
         self.serving = 0
         self._lock = threading.RLock()
         self._changes = 0
-        self._telling = False
-        self._later: list[tuple[int, int]] = []
+        self._outbox = Outbox()
         _FAILOVERS.add(self)
 
     @property
@@ -191,8 +191,9 @@ class Failover(Policy):
             if new != old:
                 self.serving = new
                 self._changes += 1
-                self._later.append((old, new))
-        self._tell()
+                labels = (*self.labels, None)
+                self._outbox.put(TargetChanged(self.name, labels[old], labels[new]))
+        self._outbox.send()
 
     def _first_closed(self) -> int:
         # Not `breaker.state`, which may tell subscribers of a transition: this is asked under a lock.
@@ -200,21 +201,6 @@ class Failover(Policy):
             if not breaker._machine.epoch.gate:
                 return index
         return len(self.breakers)
-
-    def _tell(self) -> None:
-        """Publish the changes in their order, outside the lock: who comes while another tells leaves it to that one."""
-        labels = (*self.labels, None)
-        while self._later:
-            with self._lock:
-                if self._telling or not self._later:
-                    return
-                self._telling = True
-                old, new = self._later.pop(0)
-            try:
-                if HUB.wants(TargetChanged):
-                    HUB.publish(TargetChanged(self.name, labels[old], labels[new]))
-            finally:
-                self._telling = False
 
     # For the owner ------------------------------------------------------------------------------
 
@@ -229,8 +215,7 @@ class Failover(Policy):
     def after_fork(self) -> None:
         """Make the policy usable in a forked child."""
         self._lock = threading.RLock()
-        self._telling = False
-        self._later.clear()
+        self._outbox = Outbox()
 
 
 class _Trail:

@@ -56,13 +56,3 @@ def values(settings: Any) -> Iterator[tuple[str, Any]]:
 def names(settings: Any) -> tuple[str, ...]:
     """The names of the options of settings, or of a class of them."""
     return tuple(one.name for one in fields(settings))
-
-
-def differing(old: Any, new: Any, among: Any) -> dict[str, Any]:
-    """The new values of those options `among` which differ; 1, True and 1.0 are three different values."""
-
-    def key(settings: Any, name: str) -> tuple[type, Any]:
-        value = getattr(settings, name)
-        return type(value), value
-
-    return {name: getattr(new, name) for name in among if key(old, name) != key(new, name)}

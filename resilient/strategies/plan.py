@@ -7,12 +7,11 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from resilient._checks import differing
 from resilient._registry import registry
-from resilient.degradation.config import DegradationConfig
 from resilient.degradation.manager import DegradationManager
 from resilient.policy import Policy
 from resilient.strategies.building import KINDS, live_policies
-from resilient.strategies.options import differing
 from resilient.strategies.problems import Problem, dotted
 from resilient.strategies.validation import ANSWERS, HEALTH
 from resilient.wrapping import Kind, chain
@@ -134,16 +133,13 @@ def settle(steps: Iterable[Step]) -> None:
     """Let the managers judge by what has changed, and tell of what comes of it: without a lock, as others listen."""
     for step in steps:
         if isinstance(step.target, DegradationManager):
-            step.target.configure()
-            monitor = step.target._monitor
-            if monitor is not None and "monitoring_interval" in step.after:
-                monitor.wake()
+            step.target.settle()
 
 
 def _set(manager: DegradationManager, options: Options) -> None:
     # Not `configure`, which tells subscribers at once.
     with manager.lock:
-        _hand_over(manager, dataclasses.replace(manager.config, **options))
+        manager.apply(dataclasses.replace(manager.config, **options))
 
 
 def _set_back(step: Step) -> None:
@@ -151,13 +147,7 @@ def _set_back(step: Step) -> None:
     with step.target.lock:
         now = step.target.config
         ours = {key: old for key, old in step.before.items() if getattr(now, key) == step.after[key]}
-        _hand_over(step.target, dataclasses.replace(now, **ours))
-
-
-def _hand_over(manager: DegradationManager, config: DegradationConfig) -> None:
-    manager.config = config
-    for service in manager._services.values():
-        service.config = config
+        step.target.apply(dataclasses.replace(now, **ours))
 
 
 def _live_options(section: str, policy: Any) -> dict[str, str]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resilient import _checks as check
+from resilient._checks import differing
 from resilient.bulkhead import BulkheadConfig
 from resilient.circuit_breaker import CircuitBreakerConfig
 from resilient.degradation.cached import CachedDegradation
@@ -21,7 +22,7 @@ from resilient.degrade import DegradeConfig
 from resilient.errors import ConfigurationError
 from resilient.retry import RetryConfig
 from resilient.strategies.filters import FILTERS, resolved
-from resilient.strategies.options import differing, names, values
+from resilient.strategies.options import names, values
 from resilient.strategies.problems import Problem, problem, shown, unknown
 from resilient.strategies.settings import (
     CLIENT_LIMITS,

@@ -719,7 +719,7 @@ def test_forked():
     _, function, call = house("sync")
     policy = function.policies[0]
     lock = policy._lock
-    policy._telling = True
+    policy._outbox._sending = True
     registry.after_fork()
     assert policy._lock is not lock
     function.breakers[0].isolate()

@@ -35,6 +35,7 @@ from resilient.degradation.queues.protocol import (
     queued_call,
 )
 from resilient.degradation.queues.receipts import Receipt, described, final_error, without_frames
+from resilient.degradation.queues.shifts import Shifts
 from resilient.degradation.queues.stores import RedisStore, SqliteStore, Store
 from resilient.errors import ConfigurationError, ResilienceError, UnknownNameError
 from resilient.events import HUB, log_failure
@@ -49,7 +50,7 @@ _queues: weakref.WeakSet[DurableQueue] = weakref.WeakSet()
 _held: dict[int, list[Store]] = {}
 
 
-class DurableQueue:
+class DurableQueue(Shifts):
     """Makes queued calls in daemon threads, and keeps them, from `put` until their outcome is written down, elsewhere.
 
     At least once: a call whose process dies while making it is made again, by a later process or another one that
@@ -98,10 +99,7 @@ class DurableQueue:
         _queues.add(self)
 
     def _begin(self) -> None:
-        self._changed = threading.Condition()
-        self._threads: dict[threading.Thread, tuple[object, Callable[[object], None]]] = {}
-        # Who works in an earlier shift leaves; None while the queue is stopped.
-        self._shift: object | None = object()
+        self._begin_shift()
         #: What each worker is busy with.
         self._running: dict[int, str] = {}
         self._receipts: weakref.WeakValueDictionary[str, Receipt] = weakref.WeakValueDictionary()
@@ -114,11 +112,6 @@ class DurableQueue:
         # Not at the end of the interpreter: a thread may have died there with the connection in use.
         self._closing = weakref.finalize(self, self._ledger.close)
         self._closing.atexit = False
-
-    @property
-    def name(self) -> str:
-        """What events call the queue."""
-        return self._name
 
     def put(self, call: QueuedCall, /) -> Receipt:
         """Take a call; when this returns, the call is on record.
@@ -168,34 +161,20 @@ class DurableQueue:
 
     def start(self) -> None:
         """Make calls, also those that an earlier process has left; starting twice is harmless."""
-        with self._changed:
-            if self._shift is None:
-                self._shift = object()
-        self._hire()
+        self._start_shift()
 
     def stop(self, timeout: Seconds | None = 1.0) -> bool:
         """Make no further calls; whether those under way have ended within `timeout` (None: however long it takes).
 
         What waits stays on record. Stopping twice is harmless.
         """
-        limit = check.optional_seconds("timeout", timeout)
-        with self._changed:
-            self._shift = None
-            threads = set(self._threads) - {threading.current_thread()}
-            self._changed.notify_all()
-        due = None if limit is None else time.monotonic() + limit
-        for thread in threads:
-            thread.join(None if due is None else max(0.0, due - time.monotonic()))
-        if any(thread.is_alive() for thread in threads):
+        if not self._end_shift(timeout):
             return False
         self._ledger.close()
         return True
 
     def __len__(self) -> int:
         return len(self._ledger.live)
-
-    def __bool__(self) -> bool:
-        return True
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"

@@ -10,7 +10,6 @@ import uuid
 import weakref
 from contextlib import suppress
 
-from resilient import _checks as check
 from resilient._checks import Seconds
 from resilient._registry import registry
 from resilient.clock import CLOCK
@@ -25,6 +24,7 @@ from resilient.degradation.queues.protocol import (
     queued_call,
 )
 from resilient.degradation.queues.receipts import Receipt, described, final_error
+from resilient.degradation.queues.shifts import Shifts
 from resilient.errors import ResilienceError
 from resilient.events import HUB
 
@@ -46,7 +46,7 @@ class _Job:
         self.error: BaseException | None = None
 
 
-class MemoryQueue:
+class MemoryQueue(Shifts):
     """Makes queued calls in daemon threads of this process, which start with the first call and leave when idle.
 
     A call is tried at once, and then with exponentially growing waits, until it succeeds, or `give_up_after` has
@@ -79,19 +79,11 @@ class MemoryQueue:
         _queues.add(self)
 
     def _forget(self) -> None:
-        self._changed = threading.Condition()
+        self._begin_shift()
         self._waiting: list[tuple[float, int, _Job]] = []
         self._numbers = itertools.count()
         self._size = 0
-        self._threads: dict[threading.Thread, object] = {}
-        # Who works in an earlier shift leaves; None while the queue is stopped.
-        self._shift: object | None = object()
         self._receipts: weakref.WeakSet[Receipt] = weakref.WeakSet()
-
-    @property
-    def name(self) -> str:
-        """What events call the queue."""
-        return self._name
 
     def put(self, call: QueuedCall, /) -> Receipt:
         """Take a call; raises QueueFullError. While the queue is stopped, calls wait for `start()`."""
@@ -111,31 +103,17 @@ class MemoryQueue:
 
     def start(self) -> None:
         """Go on making calls after `stop()`; without one there is no need."""
-        with self._changed:
-            if self._shift is None:
-                self._shift = object()
-        self._hire()
+        self._start_shift()
 
     def stop(self, timeout: Seconds | None = 1.0) -> bool:
         """Make no further calls; whether those under way have ended within `timeout` (None: however long it takes).
 
         What waits stays there for `start()`. Stopping twice is harmless.
         """
-        limit = check.optional_seconds("timeout", timeout)
-        with self._changed:
-            self._shift = None
-            threads = set(self._threads) - {threading.current_thread()}
-            self._changed.notify_all()
-        due = None if limit is None else time.monotonic() + limit
-        for thread in threads:
-            thread.join(None if due is None else max(0.0, due - time.monotonic()))
-        return not any(thread.is_alive() for thread in threads)
+        return self._end_shift(timeout)
 
     def __len__(self) -> int:
         return self._size
-
-    def __bool__(self) -> bool:
-        return True
 
     def __repr__(self) -> str:
         return f"<memory queue {self.name}: {self._size} calls>"

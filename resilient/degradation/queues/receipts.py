@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import logging
 import threading
 import time
@@ -14,6 +13,7 @@ from typing import Any
 from resilient import _checks as check
 from resilient._checks import Seconds
 from resilient.deadlines import deadline
+from resilient.degradation.copies import copied
 from resilient.degradation.queues.protocol import QueuedCallStatus
 from resilient.errors import CallTimeoutError, ResilienceError
 from resilient.events import log_failure
@@ -132,7 +132,8 @@ class Receipt:
     def _outcome(self) -> Any:
         if self._error is None:
             return self._value
-        raise _twin(self._error)
+        # A copy: the original, as long as the receipt lives, would keep the frames it passes through.
+        raise copied(self._error) or _bare(self._error)
 
     def _listen(self, listener: Callable[[], object]) -> None:
         with self._changed:
@@ -210,22 +211,6 @@ def described(error: BaseException) -> str:
         return f"{type(error).__name__}: {error}"
     except Exception:
         return type(error).__name__
-
-
-def _twin(error: BaseException) -> BaseException:
-    """A copy to raise: the original, as long as the receipt lives, would keep the frames it passes through.
-
-    The original where a copy is not the same.
-    """
-    try:
-        twin = copy.copy(error)
-        if type(twin) is not type(error) or twin.args != error.args or str(twin) != str(error):
-            return _bare(error)
-        twin.__cause__, twin.__context__ = error.__cause__, error.__context__
-        twin.__suppress_context__ = error.__suppress_context__
-    except Exception:
-        return _bare(error)
-    return twin
 
 
 def _bare(error: BaseException) -> BaseException:
