@@ -117,6 +117,7 @@ _LAZY = {
     "TimeoutTier": "resilient.degradation",
     "degradation": "",
     "failover": "resilient.strategies",
+    "orchestrator": "",
     "strategies": "",
 }
 

@@ -334,6 +334,15 @@ class CircuitBreaker(BlockPolicy):
         self._do(self._machine.tick, CLOCK.monotonic())
         return before.state is CircuitState.OPEN and self._machine.epoch.state is CircuitState.HALF_OPEN
 
+    def offer_probe(self) -> bool:
+        """Go from OPEN to HALF_OPEN at once, as there is reason to believe that calls succeed again.
+
+        Returns whether the circuit is half-open now because of it.
+        """
+        before = self._machine.epoch
+        self._do(self._machine.probe)
+        return before.state is CircuitState.OPEN and self._machine.epoch.state is CircuitState.HALF_OPEN
+
     def get_metrics(self) -> CircuitMetrics:
         """The numbers of now."""
         now = CLOCK.monotonic()

@@ -154,6 +154,11 @@ class BreakerState:
         if self.epoch.state is CircuitState.OPEN and now >= self.epoch.until:
             self._enter(self._half_open(), "recovery timeout passed")
 
+    def probe(self) -> None:
+        """Go from OPEN to HALF_OPEN now."""
+        if self.epoch.state is CircuitState.OPEN:
+            self._enter(self._half_open(), "probe offered")
+
     def reset(self, now: float) -> None:
         """Close and forget everything."""
         self._enter(self._closed(now), "reset")

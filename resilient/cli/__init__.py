@@ -1,6 +1,7 @@
 """The command `resilient`: parses, runs one command, and ends without stack traces.
 
 Exit codes: 0 all went well, 1 it did not (with a sentence why), 2 wrong arguments, 130 stopped by Ctrl-C.
+Those of `resilient plan` are its own: 2 says there that a rollback failed, and 3 that something is invalid.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 
 from resilient import __version__
+from resilient.cli.parser import Parser
+from resilient.cli.plan_arguments import add_plan
 from resilient.demo.settings import LIMITS, Settings
 
 
@@ -25,9 +27,9 @@ def _number(option: str) -> Callable[[str], float]:
     return convert
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The parser of `resilient`; the chosen command's function is left in `.run`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="resilient",
         description="Retry, circuit breaker, bulkhead, timeout and degradation for Python functions.",
         epilog="Try `resilient demo` first: it needs nothing but this machine and about twelve seconds.",
@@ -39,10 +41,11 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     _add_demo(commands)
     _add_schema(commands)
+    add_plan(commands)
     return parser
 
 
-def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_demo(commands: argparse._SubParsersAction[Parser]) -> None:
     default = Settings()
     demo = commands.add_parser(
         "demo",
@@ -92,7 +95,7 @@ def _run_demo(arguments: argparse.Namespace) -> int:
     return run_demo(settings, as_json=arguments.json)
 
 
-def _add_schema(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_schema(commands: argparse._SubParsersAction[Parser]) -> None:
     schema = commands.add_parser(
         "schema",
         help="print the JSON Schema of a file of strategies",

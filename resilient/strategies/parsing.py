@@ -22,17 +22,10 @@ def read(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], Mapping[str, An
     Those of a pyproject.toml are `tool` and `resilient`; of any other file there are none.
     """
     file = Path(path)
-    parse = _PARSERS.get(file.suffix.lower())
-    if parse is None:
-        raise ConfigurationError(f"{file}: must end in {', '.join(_PARSERS)}, to say which format it is")
     try:
-        content = parse(_text(file))
+        content = content_of(file)
     except ConfigurationError as error:
         raise ConfigurationError(f"{file}: {error}") from None
-    except RecursionError:
-        raise ConfigurationError(f"{file}: is nested too deeply") from None
-    except ValueError as error:  # an integer of thousands of digits
-        raise ConfigurationError(f"{file}: has a value that cannot be read: {error}") from None
     prefix = ("tool", "resilient") if file.name == "pyproject.toml" else ()
     for depth, key in enumerate(prefix):
         content = content.get(key) if isinstance(content, Mapping) else None
@@ -41,6 +34,21 @@ def read(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], Mapping[str, An
     if not isinstance(content, Mapping):
         raise ConfigurationError(f"{file}: must be a table of strategies by name, not {kind_of(content)}")
     return prefix, content
+
+
+def content_of(file: Path) -> Any:
+    """What a file holds, by the format that its suffix says; a ConfigurationError that does not name the file."""
+    parse = PARSERS.get(file.suffix.lower())
+    if parse is None:
+        raise ConfigurationError(f"must end in {', '.join(PARSERS)}, to say which format it is")
+    try:
+        return parse(_text(file))
+    except ConfigurationError:
+        raise
+    except RecursionError:
+        raise ConfigurationError("is nested too deeply") from None
+    except ValueError as error:  # an integer of thousands of digits
+        raise ConfigurationError(f"has a value that cannot be read: {error}") from None
 
 
 def _text(file: Path) -> str:
@@ -127,4 +135,5 @@ def _check_keys(node: Any, seen: set[int]) -> None:
         keys.add(key.value)
 
 
-_PARSERS: dict[str, Callable[[str], Any]] = {".toml": _toml, ".json": _json, ".yaml": _yaml, ".yml": _yaml}
+#: What makes plain values of a text, by the suffix of its file.
+PARSERS: dict[str, Callable[[str], Any]] = {".toml": _toml, ".json": _json, ".yaml": _yaml, ".yml": _yaml}

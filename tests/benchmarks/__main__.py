@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import garbage, imports, memory, report, rivals, threads
+from . import garbage, imports, memory, recoveries, report, rivals, threads
 from .candidates import BASELINE, OURS, Library, acases, cases
 from .harness import Effort, Row, ameasure, measure
 from .loops import AREFERENCES, REFERENCES
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
 
     rng = random.SystemRandom()
     others, versions = rivals.installed()
-    versions = {name: rivals.version_of(name) for name in ("resilient-toolkit", "wrapt")} | versions
+    versions = {name: rivals.version_of(name) for name in ("resilient-toolkit", "wrapt", "dbos")} | versions
     libraries = [OURS, *others]
     effort = Effort(rounds=15, seconds=0.001) if quick else Effort(rounds=61, seconds=0.002)
 
@@ -68,6 +68,9 @@ def main(arguments: Sequence[str]) -> int:
     rows += memory.measure(OURS.name, count, calls, wanted)
     if wanted(f"memory/garbage/{OURS.name}"):
         rows += garbage.measure(OURS.name)
+
+    # Last, as DBOS has threads of its own.
+    rows += recoveries.measure(OURS.name, 5 if quick else 15, 300 if quick else 10_000, wanted)
 
     setting = report.Setting.here(versions, arguments)
     names = [library.name for library in libraries]

@@ -148,6 +148,7 @@ def parts(rows: Sequence[Row], setting: Setting, libraries: Sequence[str]) -> di
         "ours": ours(rows, libraries[0]),
         "sync": side_by_side(section.get("sync", []), [*libraries, BASELINE]),
         "asynchronous": side_by_side(section.get("async", []), [*libraries, BASELINE]),
+        "recovery": by_library(section.get("recovery", []), [*libraries, "dbos"]),
         "others": by_library(section.get("threads", []) + section.get("import", []), [*libraries, BASELINE]),
     }
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import resilient
-from resilient import degradation, errors, events, logs, strategies
+from resilient import degradation, errors, events, logs, orchestrator, strategies
 from resilient.degradation import queues, tiered
 from resilient.strategies import patterns, settings
 from resilient.strategies.failover import FailoverMetrics
@@ -67,7 +67,7 @@ MEMBERS: dict[tuple[str, str], type[enum.Enum]] = {
     ("degradation.md", "mode"): degradation.DegradationMode,
     ("tiered-timeout.md", "strategy"): tiered.FallbackStrategy,
 }
-PAGES_WITH_EVENTS = ["events.md", "degradation.md", "tiered-timeout.md", "strategies.md"]
+PAGES_WITH_EVENTS = ["events.md", "degradation.md", "tiered-timeout.md", "strategies.md", "orchestrator.md"]
 
 
 def tables(page: Path) -> list[list[list[str]]]:
@@ -323,6 +323,6 @@ def test_every_public_name_is_documented() -> None:
     """What `from resilient import ...` offers can be found in the reference."""
     text = "\n".join(page.read_text(encoding="utf-8") for page in REFERENCE.glob("*.md"))
 
-    rooms = (resilient, degradation, queues, strategies, patterns)
+    rooms = (resilient, degradation, queues, strategies, patterns, orchestrator)
     names = [name for room in rooms for name in room.__all__]
     assert [name for name in names if not re.search(rf"`?\b{name}\b", text)] == []
