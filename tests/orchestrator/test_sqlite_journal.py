@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from resilient.orchestrator import sqlite_journal
+from resilient.orchestrator import sqlite_file
 from resilient.orchestrator.errors import ExecutionNotFoundError, Holder, JournalError, PlanLockedError
 from resilient.orchestrator.records import Kind, Pending, Record, Signal
 from resilient.orchestrator.sqlite_journal import SqliteJournal
@@ -112,7 +112,7 @@ def test_a_new_journal_appears_whole(path):
     assert beside(path) == []
     with sqlite3.connect(path) as db:
         assert db.execute("pragma journal_mode").fetchone()[0] == "wal"
-        assert db.execute("pragma user_version").fetchone()[0] == sqlite_journal.VERSION
+        assert db.execute("pragma user_version").fetchone()[0] == sqlite_file.VERSION
     db.close()
 
 
@@ -526,7 +526,7 @@ def test_a_slow_writer_is_waited_for(path):
 
 def test_who_waits_too_long_is_told(path, monkeypatch):
     """A write that another process never lets in ends with the file's name, and nothing is written."""
-    monkeypatch.setattr(sqlite_journal, "PATIENCE", 0.05)
+    monkeypatch.setattr(sqlite_file, "PATIENCE", 0.05)
     journal = SqliteJournal(path)
     lease = begin(journal)
     other = sqlite3.connect(path, isolation_level=None)
@@ -580,7 +580,7 @@ def test_a_forked_child_has_its_own_connection(path):
 
 def test_a_fork_in_the_middle_of_a_write(path, monkeypatch):
     """A child that is born while another thread of its parent writes can write too, and the parent's write holds."""
-    monkeypatch.setattr(sqlite_journal, "PATIENCE", 2.0)
+    monkeypatch.setattr(sqlite_file, "PATIENCE", 2.0)
     journal = SqliteJournal(path)
     lease = begin(journal)
     writing, forked = threading.Event(), threading.Event()
