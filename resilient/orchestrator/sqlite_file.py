@@ -86,6 +86,8 @@ class SqliteFile(Survivor):
         draft = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
         try:
             self._open(draft).close()
+            # It holds parameters; whoever wants others to approve lets them write to it. SQLite's other files follow.
+            draft.chmod(0o600)
             _publish(draft, self.path)
         except (OSError, sqlite3.Error) as error:
             raise JournalError(f"{self.path}: cannot be made: {error}") from None

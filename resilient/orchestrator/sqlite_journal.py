@@ -47,6 +47,7 @@ class SqliteJournal(SqliteFile):
 
     Rows are only ever added, in WAL mode with `synchronous=FULL`: what was written survives a power failure.
     The parameters of executions and the outputs of steps are in the file as they are: keep secrets out of both.
+    A new file can be read and written by its owner alone.
     `create=False` refuses a path where there is no journal yet.
     Raises JournalError for a file that is damaged or is not a journal, and leaves such a file as it is.
     """
