@@ -7,7 +7,7 @@ import json
 import sys
 
 from resilient.cli.plan_output import CommandError, deliver, sentence, tell
-from resilient.cli.plan_sources import checked, journal_at, register_executors
+from resilient.cli.plan_sources import journal_at, loaded, register_executors
 from resilient.cli.plan_text import titled
 from resilient.cli.plan_values import INVALID
 from resilient.orchestrator import PlanInvalidError, RecoveryExecution, RecoveryOrchestrator, RecoveryPlan
@@ -22,8 +22,7 @@ def validate(arguments: argparse.Namespace) -> int:
         register_executors(orchestrator, arguments.executors)
         for file in arguments.files:
             try:
-                plan = RecoveryPlan.load(file)
-                checked(plan, file, orchestrator, arguments.executors)
+                plan = loaded(file, orchestrator, arguments.executors)
             except PlanInvalidError as error:
                 tell(sentence(error))
                 code = INVALID

@@ -14,10 +14,10 @@ from typing import Any
 from resilient.cli.plan_follow import Follower, Interrupts, follow
 from resilient.cli.plan_output import tell
 from resilient.cli.plan_progress import Progress, Quiet, progress_for
-from resilient.cli.plan_sources import checked, journal_at, parameters_of, register_executors, require_parameters
+from resilient.cli.plan_sources import journal_at, loaded, parameters_of, register_executors, require_parameters
 from resilient.cli.plan_text import command, document
 from resilient.cli.plan_values import INVALID
-from resilient.orchestrator import RecoveryOrchestrator, RecoveryPlan, SqliteJournal
+from resilient.orchestrator import PlanInvalidError, RecoveryOrchestrator, RecoveryPlan, SqliteJournal
 from resilient.orchestrator.dry_run import dry_run
 
 _GLANCE = 0.5  # seconds between two attempts to take executions over
@@ -25,17 +25,16 @@ _GLANCE = 0.5  # seconds between two attempts to take executions over
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out a plan, or with --dry-run say what that would do."""
-    plan = RecoveryPlan.load(arguments.file)
     given = parameters_of(arguments)
     if arguments.dry_run:
-        return _foretell(plan, given, arguments)
+        return _foretell(given, arguments)
+    plan = _sound(arguments)
     require_parameters(plan, given, arguments.file)
     progress = _progress(arguments)
     journal = journal_at(arguments.journal, create=True)
     with RecoveryOrchestrator(journal, lease=arguments.lease) as orchestrator:
         register_executors(orchestrator, arguments.executors)
-        checked(plan, arguments.file, orchestrator, arguments.executors)
-        orchestrator.register_plan(plan)
+        orchestrator.register_plan(loaded(arguments.file, orchestrator, arguments.executors))
         with (
             Follower(orchestrator, progress, arguments.journal) as follower,
             _interrupts(orchestrator, progress, arguments) as interrupts,
@@ -48,10 +47,20 @@ def run(arguments: argparse.Namespace) -> int:
     return follower.code
 
 
-def _foretell(plan: RecoveryPlan, given: dict[str, Any], arguments: argparse.Namespace) -> int:
+def _sound(arguments: argparse.Namespace) -> RecoveryPlan:
+    """The plan as far as it can be judged without its executors, so that nothing is made for one that cannot work."""
+    try:
+        return RecoveryPlan.load(arguments.file)
+    except PlanInvalidError:
+        with RecoveryOrchestrator() as orchestrator:  # whatever they have to say comes with the rest
+            register_executors(orchestrator, arguments.executors)
+            return loaded(arguments.file, orchestrator, arguments.executors)
+
+
+def _foretell(given: dict[str, Any], arguments: argparse.Namespace) -> int:
     with RecoveryOrchestrator() as orchestrator:
         register_executors(orchestrator, arguments.executors)
-        checked(plan, arguments.file, orchestrator, arguments.executors)
+        plan = loaded(arguments.file, orchestrator, arguments.executors)
         foreseen = dry_run(plan, orchestrator.executors.get)
     text = json.dumps(foreseen.to_dict(), indent=2) if arguments.json else "\n".join(foreseen.lines())
     sys.stdout.write(f"{text}\n")

@@ -14,8 +14,8 @@ from resilient.cli.plan_output import CommandError
 from resilient.cli.plan_text import plain
 from resilient.cli.plan_values import INVALID, parsed_json
 from resilient.orchestrator import PlanInvalidError, RecoveryOrchestrator, RecoveryPlan, SqliteJournal
+from resilient.orchestrator.files import load
 from resilient.orchestrator.references import missing
-from resilient.orchestrator.validation import check
 
 
 def journal_at(path: str, *, create: bool = False) -> SqliteJournal:
@@ -55,11 +55,11 @@ def _named(error: BaseException) -> str:
     return f"{type(error).__name__}: {plain(str(error))}"
 
 
-def checked(plan: RecoveryPlan, file: str, orchestrator: RecoveryOrchestrator, executors: str | None) -> None:
-    """Raise PlanInvalidError unless everything that the plan needs is at hand."""
+def loaded(file: str, orchestrator: RecoveryOrchestrator, executors: str | None) -> RecoveryPlan:
+    """The plan in a file; PlanInvalidError, with all there is to say, unless everything that it needs is at hand."""
     registered = orchestrator.executors
     try:
-        check(plan, registered.get, Path(file).name, registered=registered)
+        return load(file, registered.get, registered=registered)
     except PlanInvalidError as error:
         if executors is None and any("no executor" in one for one in error.problems):
             error.add_note("executors for types of your own come from --executors MODULE")

@@ -28,9 +28,8 @@ def events_of(lease: Lease, records: Sequence[Record], progress: Progress) -> It
         for kind, step_id in _kinds(record, progress):
             # A copy: what handlers do with it is not to change what later steps see.
             data = {key: deepcopy(value) for key, value in record.data.items() if key not in ("plan", "parameters")}
-            yield RecoveryEvent(
-                kind, lease.execution_id, lease.plan_id, step_id, moment(record.at), record.elapsed, data
-            )
+            at = moment(record.at)
+            yield RecoveryEvent(kind, lease.execution_id, lease.plan_id, step_id, at, data, record.elapsed)
 
 
 def _kinds(record: Record, progress: Progress) -> Iterator[tuple[Type, str | None]]:

@@ -51,8 +51,8 @@ class RecoveryEvent:
     plan_id: str
     step_id: str | None
     timestamp: datetime
-    elapsed: float = 0.0
     data: Mapping[str, Any] = field(default_factory=dict)
+    elapsed: float = 0.0
 
 
 class RecoveryReported(Event):

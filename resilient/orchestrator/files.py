@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import fields
 from datetime import date, time
@@ -17,10 +17,10 @@ from typing import Any
 
 from resilient.errors import ConfigurationError
 from resilient.orchestrator.errors import PlanInvalidError
-from resilient.orchestrator.model import RecoveryPlan, RecoveryStep, RetryPolicy
+from resilient.orchestrator.model import RecoveryPlan, RecoveryStep, RetryPolicy, live_parameters, plain_parameters
 from resilient.orchestrator.references import DEEPEST, Where, children, key_part
 from resilient.orchestrator.rules import MISSING, Problem, in_seconds, kind, shown
-from resilient.orchestrator.validation import judged, refuse
+from resilient.orchestrator.validation import Executors, judged, refuse
 from resilient.strategies import parsing
 
 EXTRA = "pip install resilient-toolkit[orchestrator]"
@@ -36,19 +36,35 @@ RETRY_KEYS = tuple(one.name for one in fields(RetryPolicy))
 
 _READING_ORDER = {name: number for number, name in enumerate(PLAN_KEYS)}
 _MOST_VALUES = 100_000
-# pyyaml writes these as they are, and takes them for something else as it reads.
+_NAMED = 'name code as "package.module:name"'
 
 
-def load(path: str | os.PathLike[str]) -> RecoveryPlan:
+def load(
+    path: str | os.PathLike[str], executor: Executors | None = None, *, registered: Iterable[str] | None = None
+) -> RecoveryPlan:
     """The plan in a file; the suffix says the format (.toml, .yaml, .yml, .json).
+
+    With `executor`, what carries out its steps is asked as well; `registered` are the types there are.
 
     Raises PlanInvalidError with everything that is wrong in the file, each with the file's name and the keys that lead
     there; also where it cannot be read, or where pyyaml is needed and is not installed.
     """
     file = Path(path)
-    plan, found = _built(_content(file))
+    plan, found = _built(_content(file), executor, registered)
+    found += _lifeless(plan)
     refuse(found, str(file), file.name)
     return plan
+
+
+def _lifeless(plan: Any) -> list[Problem]:
+    """What stands in a file where only an object could be."""
+    return [
+        Problem((group, number, "parameters", name), f"expected text, got {kind(value)}; {_NAMED}")
+        for group, steps in (("steps", plan.steps), ("rollback_steps", plan.rollback_steps))
+        for number, step in enumerate(steps if isinstance(steps, tuple) else ())
+        if isinstance(step, RecoveryStep)
+        for name, value in live_parameters(step).items()
+    ]
 
 
 def from_dict(data: Any, source: str | None = None) -> RecoveryPlan:
@@ -74,7 +90,9 @@ def unusable(file: Path, why: str) -> PlanInvalidError:
     return PlanInvalidError([f"{file.name}: {why}"], f"{file} is no plan")
 
 
-def _built(data: Any) -> tuple[RecoveryPlan, list[Problem]]:
+def _built(
+    data: Any, executor: Executors | None = None, registered: Iterable[str] | None = None
+) -> tuple[RecoveryPlan, list[Problem]]:
     """The plan, whatever its values are, and everything that is wrong with it."""
     found: list[Problem] = []
     if not isinstance(data, Mapping):
@@ -90,7 +108,7 @@ def _built(data: Any) -> tuple[RecoveryPlan, list[Problem]]:
         found.append(Problem(("dependencies",), "expected a table, got None"))
     required: dict[str, Any] = dict.fromkeys(("id", "name", "steps"), MISSING)
     plan = RecoveryPlan(**(required | _read(table, "max_parallel")))
-    found += judged(plan)
+    found += judged(plan, executor, registered)
     return plan, sorted(found, key=_position)
 
 
@@ -154,7 +172,7 @@ def _step_table(step: RecoveryStep, where: Where, plain: _Plain) -> dict[str, An
     table = _settings(step, STEP_KEYS)
     table["step_type"] = step.type_name
     if "parameters" in table:
-        table["parameters"] = plain.table(table["parameters"], (*where, "parameters"))
+        table["parameters"] = plain.table(step, (*where, "parameters"))
     if "retry_policy" in table:
         table["retry_policy"] = _settings(step.retry_policy, RETRY_KEYS)
     return table
@@ -188,10 +206,18 @@ class _Plain:
             self.value(one, (*where, key_part(key)), ())
         return self.found
 
-    def table(self, parameters: Mapping[str, Any], where: Where) -> Any:
+    def table(self, step: RecoveryStep, where: Where) -> dict[str, Any]:
         """The parameters of one step."""
         self._count = 0
-        return self.value(dict(parameters), where, ())
+        live = {name: self._live(value, (*where, name)) for name, value in live_parameters(step).items()}
+        return {**self.value(plain_parameters(step), where, ()), **live}
+
+    def _live(self, value: Any, where: Where) -> Any:
+        # By its type alone: what it holds now says nothing about what it is.
+        if self._opaque is not None:
+            return self._opaque(value if getattr(value, "__qualname__", None) else type(value))
+        self.found.append(Problem(where, f"expected text, got {kind(value)}; {_NAMED}"))
+        return None
 
     def value(self, value: Any, where: Where, above: tuple[int, ...]) -> Any:
         """The value as JSON has it."""
@@ -216,7 +242,7 @@ class _Plain:
     def _without_json(self, value: Any, where: Where) -> Any:
         if self._opaque is not None:
             return self._opaque(value)
-        got, remedy = kind(value), 'name code as "package.module:name"'
+        got, remedy = kind(value), _NAMED
         if isinstance(value, float):
             got, remedy = shown(value), "write a finite number"
         elif isinstance(value, (date, time)):

@@ -199,6 +199,23 @@ def step_type(name: str) -> RecoveryStepType | str:
         return name
 
 
+def live_parameters(step: RecoveryStep) -> dict[str, Any]:
+    """The parameters that are themselves what the step works on: the cache that is to be cleared.
+
+    They are handed on as they are. Nobody looks into them for references, copies them, or writes down what they hold.
+    """
+    if step.step_type is not RecoveryStepType.CACHE_CLEAR or not isinstance(step.parameters, Mapping):
+        return {}
+    target = step.parameters.get("target")
+    return {} if target is None or isinstance(target, (str, int, float)) else {"target": target}
+
+
+def plain_parameters(step: RecoveryStep) -> dict[str, Any]:
+    """The parameters that tell the step what to do: all but the live ones."""
+    live = live_parameters(step)
+    return {name: value for name, value in step.parameters.items() if name not in live}
+
+
 def seconds_of(value: Any) -> float | None:
     """A checked duration as seconds; None where there is no limit."""
     return value.total_seconds() if isinstance(value, timedelta) else None if value is None else float(value)
@@ -342,16 +359,17 @@ class RecoveryContext:
         self,
         execution_id: str,
         plan_id: str,
-        step_id: str,
-        idempotency_key: str,
-        attempt: int = 1,
         parameters: Mapping[str, Any] | None = None,
         step_results: Mapping[str, StepResult] | None = None,
+        *,
+        step_id: str = "",
+        idempotency_key: str | None = None,
+        attempt: int = 1,
     ) -> None:
         self.execution_id = execution_id
         self.plan_id = plan_id
         self.step_id = step_id
-        self.idempotency_key = idempotency_key
+        self.idempotency_key = f"{execution_id}:{step_id}" if idempotency_key is None else idempotency_key
         self.attempt = attempt
         # A copy, as executors may do with it what they like.
         self.parameters = deepcopy(dict(parameters or {}))

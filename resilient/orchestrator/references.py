@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 from resilient.orchestrator.errors import RecoveryError
-from resilient.orchestrator.model import RecoveryPlan, StepResult
+from resilient.orchestrator.model import RecoveryPlan, StepResult, plain_parameters
 from resilient.strategies.problems import dotted, kind_of
 
 Where: TypeAlias = "tuple[str | int, ...]"
@@ -239,6 +239,6 @@ def missing(plan: RecoveryPlan, given: Mapping[str, Any]) -> list[str]:
         f"{place((group, number, 'parameters', *one.where))}: {one.text}: {_not_given(one)}"
         for group, steps in (("steps", plan.steps), ("rollback_steps", plan.rollback_steps))
         for number, step in enumerate(steps)
-        for one in found(step.parameters)
+        for one in found(plain_parameters(step))
         if one.root == "parameters" and _reached(given, one.keys) is _NOTHING
     ]

@@ -20,14 +20,21 @@ from typing import Any
 
 from resilient.deadlines import DUE
 from resilient.events import log_failure
-from resilient.orchestrator import announcements
 from resilient.orchestrator.attempts import Attempt, Outcome
+from resilient.orchestrator.book import Book
 from resilient.orchestrator.engine import Host
-from resilient.orchestrator.errors import JournalError, PlanLockedError, RecoveryError
+from resilient.orchestrator.errors import PlanLockedError, RecoveryError
 from resilient.orchestrator.executor import Operation
 from resilient.orchestrator.journal import Journal, LeaseLostError
 from resilient.orchestrator.judging import delay_after, failure_of
-from resilient.orchestrator.model import RecoveryContext, RecoveryPlan, RecoveryStep, RecoveryStepType, seconds_of
+from resilient.orchestrator.model import (
+    RecoveryContext,
+    RecoveryPlan,
+    RecoveryStep,
+    live_parameters,
+    plain_parameters,
+    seconds_of,
+)
 from resilient.orchestrator.progress import Ask, Begin, End, Expire, Fail, Move, Progress, Stop, TurnBack
 from resilient.orchestrator.real_time import monotonic
 from resilient.orchestrator.records import Kind, Lease, Record, moment
@@ -38,7 +45,6 @@ _log = logging.getLogger("resilient.orchestrator")
 
 GRACE = 1.0  # seconds that a stopped attempt has to end by itself
 LONGEST_WAIT = 0.5  # seconds, after which closed event loops are looked for
-JOURNAL_PATIENCE = 20.0  # seconds in which a journal that cannot be written may recover
 
 
 class Look:
@@ -82,15 +88,13 @@ class Run:
         self.changed = threading.Condition()
         self._journal = journal
         self._host = host
+        self._book = Book(progress, lease, journal, host, elapsed=elapsed, seen=seen)
         self._own_loop = loop
         self._home = home
         self._ordered = ordered
-        self._offset = monotonic() - elapsed
-        self._seen = seen
         self._done = done
         self._inbox: SimpleQueue[Outcome | Look | Fenced | Quit] = SimpleQueue()
         self._attempts: dict[tuple[str, bool], Attempt] = {}
-        self._records: list[Record] = []
         self._launches: list[tuple[Attempt, Operation, RecoveryStep, RecoveryContext]] = []
         self._delays: dict[tuple[str, bool], float] = {}
         self._leaving = False
@@ -112,7 +116,7 @@ class Run:
     def _drive(self, first: list[Record]) -> None:
         try:
             for record in first:
-                self._put(record.kind, record.step_id, record.data)
+                self._book.put(record.kind, record.step_id, record.data)
             self._look()
             while not self._go_on():
                 self._listen()
@@ -151,7 +155,7 @@ class Run:
     def _go_on(self) -> bool:
         """Do everything that can be done now; whether that was the end."""
         while True:
-            moves = self.progress.moves(self._elapsed(), self._undoable())
+            moves = self.progress.moves(self._book.elapsed(), self._undoable())
             if not moves:
                 break
             for move in moves:
@@ -183,7 +187,7 @@ class Run:
                 self._leaving = item.leaving
                 raise _Letting(item.error)
             elif isinstance(item, Fenced):
-                self._journal.append(self.lease, [])  # raises, and says who has it
+                self._book.check()
             else:
                 self._look()
             try:
@@ -194,15 +198,12 @@ class Run:
 
     def _patience(self) -> float | None:
         due = self.progress.due()
-        times = [] if due is None else [due - self._elapsed()]
+        times = [] if due is None else [due - self._book.elapsed()]
         now = monotonic()
         times += [one.give_up_at - now for one in self._attempts.values() if one.give_up_at is not None]
         if any(one.is_async for one in self._attempts.values()):
             times.append(LONGEST_WAIT)
         return max(0.001, min(*times, threading.TIMEOUT_MAX)) if times else None
-
-    def _elapsed(self) -> float:
-        return monotonic() - self._offset
 
     # What is to be done
 
@@ -215,9 +216,9 @@ class Run:
             case Stop():
                 self._stop(move)
             case Fail():
-                self._put(Kind.UNDO_ERROR if move.undo else Kind.ERROR, move.step_id, self._failing(move))
+                self._book.put(Kind.UNDO_ERROR if move.undo else Kind.ERROR, move.step_id, self._failing(move))
             case TurnBack(targets):
-                self._put(Kind.ROLLBACK, None, {"targets": list(targets)})
+                self._book.put(Kind.ROLLBACK, None, {"targets": list(targets)})
 
     def _begin(self, move: Begin) -> None:
         key = (move.step_id, move.undo)
@@ -227,7 +228,7 @@ class Run:
         data: dict[str, Any] = {"attempt": move.attempt, "key": context.idempotency_key}
         if not move.undo:
             data["undoable"] = self._operation(step, undo=True) is not None
-        self._put(Kind.UNDO if move.undo else Kind.ATTEMPT, step.id, data)
+        self._book.put(Kind.UNDO if move.undo else Kind.ATTEMPT, step.id, data)
         is_async = operation is not None and operation.is_async
         attempt = Attempt(step.id, move.attempt, undo=move.undo, is_async=is_async, post=self.post)
         context.watch(lambda: attempt.stopped)
@@ -235,11 +236,9 @@ class Run:
         try:
             if operation is None:
                 raise RecoveryError(f"no executor is registered for {acting.type_name!r}")
-            parameters = resolved(acting.parameters, context.parameters, context.step_results)
+            told = resolved(plain_parameters(acting), context.parameters, context.step_results)
             # Copies, or a step could change the plan; but what is to be cleared is to be the thing itself.
-            if acting.step_type is not RecoveryStepType.CACHE_CLEAR:
-                parameters = own(parameters)
-            acting = replace(acting, parameters=parameters)
+            acting = replace(acting, parameters={**own(told), **live_parameters(acting)})
         except Exception as error:
             self.post(Outcome(attempt, None, error))
             return
@@ -247,9 +246,14 @@ class Run:
 
     def _context(self, step: RecoveryStep, move: Begin) -> RecoveryContext:
         key = f"{self.lease.execution_id}:{step.id}" + (":rollback" if move.undo else "")
-        ordered = self._ordered["parameters"]
         return RecoveryContext(
-            self.lease.execution_id, self.lease.plan_id, step.id, key, move.attempt, ordered, self.progress.results
+            self.lease.execution_id,
+            self.lease.plan_id,
+            self._ordered["parameters"],
+            self.progress.results,
+            step_id=step.id,
+            idempotency_key=key,
+            attempt=move.attempt,
         )
 
     def _acting(self, step: RecoveryStep, *, undo: bool) -> RecoveryStep:
@@ -263,9 +267,9 @@ class Run:
         data: dict[str, Any] = {"question": question}
         limit = seconds_of(step.timeout)
         if question == "approve" and limit is not None:
-            data["deadline"] = self._elapsed() + limit
+            data["deadline"] = self._book.elapsed() + limit
             data["deadline_at"] = time.time() + limit
-        self._put(Kind.ASKED, step_id, data)
+        self._book.put(Kind.ASKED, step_id, data)
 
     def _stop(self, move: Stop) -> None:
         attempt = self._attempts[move.step_id, move.undo]
@@ -292,7 +296,11 @@ class Run:
         elif move.why == "died":
             data |= {"error": state.error, "in_doubt": True, "must_undo": True}
         else:
-            data |= {"error": state.error or "not decided any more", "in_doubt": state.in_doubt, "stopped": True}
+            data |= {
+                "error": state.error or "not decided before the execution was stopped",
+                "in_doubt": state.in_doubt,
+                "stopped": True,
+            }
         return data
 
     # What has happened
@@ -305,7 +313,7 @@ class Run:
         if outcome.error is None and (not attempt.stopped or attempt.why == "cancelled" or attempt.undo):
             kind = Kind.UNDONE if attempt.undo else Kind.DONE
             data = {} if attempt.undo else {"output": outcome.output}
-            self._put(kind, attempt.step_id, {"attempt": attempt.number, **data})
+            self._book.put(kind, attempt.step_id, {"attempt": attempt.number, **data})
             return
         if isinstance(outcome.error, asyncio.CancelledError) and not attempt.stopped:
             self._home = None  # it is about to be closed: whatever is to come runs in a loop of our own
@@ -319,7 +327,7 @@ class Run:
         if error is not None and not attempt.undo and attempt.why not in ("timeout", "expired"):
             self.causes[attempt.step_id] = error
         kind = Kind.UNDO_ERROR if attempt.undo else Kind.ERROR
-        self._put(kind, attempt.step_id, failure_of(attempt, step, error, delay, happened=happened))
+        self._book.put(kind, attempt.step_id, failure_of(attempt, step, error, delay, happened=happened))
 
     def _delay(self, attempt: Attempt, step: RecoveryStep, error: BaseException | None) -> float | None:
         """Seconds until the next attempt; None when there is none, or when it would be too late by then."""
@@ -331,7 +339,7 @@ class Run:
         state = self.progress.steps[attempt.step_id]
         began = state.undo.began if attempt.undo and state.undo is not None else state.began
         limit = seconds_of(step.timeout)
-        return None if limit is not None and self._elapsed() + delay >= began + limit else delay
+        return None if limit is not None and self._book.elapsed() + delay >= began + limit else delay
 
     def _look_after_stopped(self) -> None:
         """Give up on attempts that were stopped and do not end, and on those whose event loop was closed."""
@@ -346,25 +354,17 @@ class Run:
 
     def _look(self) -> None:
         """Take in what somebody outside has asked for."""
-        for signal in self._journal.signals(self.lease.execution_id, self._seen):
-            self._seen = signal.number
+        for signal in self._book.signals():
             state = self.progress.steps.get(signal.step_id) if signal.step_id is not None else None
             if signal.kind is Kind.ANSWERED and (state is None or not state.is_asking):
                 continue  # the second of two answers
-            self._put(signal.kind, signal.step_id, {**signal.data, "signal": signal.number}, at=signal.at)
+            self._book.put(signal.kind, signal.step_id, {**signal.data, "signal": signal.number}, at=signal.at)
 
     # Writing
 
-    def _put(self, kind: Kind, step_id: str | None, data: dict[str, Any], at: float | None = None) -> None:
-        record = Record(kind, step_id, time.time() if at is None else at, self._elapsed(), data)
-        self._records.append(record)
-        self.progress.apply(record)
-
     def _commit(self) -> None:
         """Write what is to be written, and only then tell of it and do it."""
-        if self._records:
-            self._write(lambda: self._journal.append(self.lease, self._records))
-            self._tell()
+        self._book.commit()
         launches, self._launches = self._launches, []
         for attempt, operation, step, context in launches:
             if not attempt.stopped:
@@ -389,38 +389,11 @@ class Run:
             kind, step_id, data = Kind.ERROR, move.step_id, self._failing(move)
         else:
             kind, step_id, data = Kind.EXPIRED, None, {"limit": seconds_of(self.progress.plan.timeout)}
-        record = Record(kind, step_id, time.time(), self._elapsed(), data)
-        write = self._journal.end if kind is Kind.ENDED else self._journal.append
-        if not self._write(lambda: write(self.lease, [record], self._seen)):
+        if not self._book.settle(kind, step_id, data):
             self._look()
-            return
-        self.progress.apply(record)
-        self._records.append(record)
-        if kind is Kind.ENDED:
+        elif kind is Kind.ENDED:
             self.error = self.causes.get(data.get("step_id") or "")
             self.ended = True
-        self._tell()
-
-    def _write(self, write: Callable[[], bool]) -> bool:
-        """Write to the journal, again and again for a while where it cannot be: a disk may be full for a moment.
-
-        Meanwhile nothing begins. A lease that was lost, and a file that is gone, are no such moment.
-        """
-        end, pause = monotonic() + JOURNAL_PATIENCE, 0.05
-        while True:
-            try:
-                return write()
-            except JournalError as error:
-                if not error.transient or monotonic() + pause >= end:
-                    raise
-                _log.warning("%s; trying again", error, extra={"event": "journal_not_written"})
-            time.sleep(pause)
-            pause = min(pause * 2, 1.0)
-
-    def _tell(self) -> None:
-        records, self._records = self._records, []
-        for event in announcements.events_of(self.lease, records, self.progress):
-            self._host.publish(event)
 
     def _leave(self) -> None:
         """Let go: whatever is still under way is told to end, and nobody waits for it here."""

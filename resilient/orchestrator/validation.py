@@ -8,7 +8,7 @@ from typing import Any
 from resilient.orchestrator import topology
 from resilient.orchestrator.errors import CircularDependencyError, NoExecutorError, PlanInvalidError
 from resilient.orchestrator.executor import Adapted
-from resilient.orchestrator.model import RecoveryPlan, RecoveryStep
+from resilient.orchestrator.model import RecoveryPlan, RecoveryStep, plain_parameters
 from resilient.orchestrator.references import RESULT_FIELDS, Fault, Reference, Where, place, scan
 from resilient.orchestrator.rules import PLAN, STEP, Problem, broken, broken_retry, in_seconds, is_limit, kind, shown
 from resilient.strategies.problems import kind_of
@@ -159,7 +159,7 @@ class _Judge:
         if strange:
             yield Problem(where, f"expected text for every key, got {shown(strange[0])}")
             return
-        for one in scan(step.parameters):
+        for one in scan(plain_parameters(step)):
             if isinstance(one, Fault):
                 yield Problem((*where, *one.where), one.text)
             elif one.root == "steps" and (said := self._reference(step, one, is_rollback)):

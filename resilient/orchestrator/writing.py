@@ -18,6 +18,7 @@ from resilient.orchestrator.rules import Problem
 from resilient.orchestrator.validation import check, refuse
 from resilient.strategies import parsing
 
+# pyyaml writes these as they are, and takes them for something else as it reads.
 _YAML_BREAKS = "\x85\u2028\u2029\ufeff"
 
 

@@ -163,3 +163,19 @@ def test_alone_it_prints_help(place: Place) -> None:
     assert code == 0
     for word in ("validate", "graph", "run", "status", "history", "approve", "reject", "cancel", "resume", "schema"):
         assert f"\n    {word} " in out
+
+
+def test_everything_that_is_wrong_is_told_at_once(place: Place) -> None:
+    """What a file has wrong in itself, and what its executors say of it, comes in one go."""
+    steps = [
+        {"id": "a", "name": "A", "step_type": "nosuch", "timeout": "soon"},
+        {"id": "b", "name": "B", "step_type": "health_check", "parameters": {"prot": 1}},
+    ]
+    text = json.dumps({"id": "p", "name": "P", "steps": steps, "dependencies": {"a": ["b"], "b": ["a"]}})
+    (place.directory / "p.json").write_text(text, "utf-8")
+    for words in (("validate", "p.json"), ("run", "p.json"), ("run", "p.json", "--dry-run")):
+        code, _, err = place.call(*words)
+        assert code == 3
+        for part in ("cycle: a -> b -> a", "timeout: expected", 'no executor is registered for "nosuch"', "prot"):
+            assert part in err
+    assert not (place.directory / "recovery.db").exists()

@@ -56,7 +56,7 @@ class Terminal(io.StringIO):
 
 
 def event(kind: Type, step_id: str | None = None, **data: Any) -> RecoveryEvent:
-    return RecoveryEvent(kind, "p-1", "p", step_id, NOW, 1.5, data)
+    return RecoveryEvent(kind, "p-1", "p", step_id, NOW, data, 1.5)
 
 
 def picture(status: Status, **results: StepResult) -> RecoveryExecution:

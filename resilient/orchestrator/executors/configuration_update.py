@@ -13,6 +13,7 @@ from resilient.orchestrator.executors import env_files, formats
 from resilient.orchestrator.executors.failures import ActionFailedError, check
 from resilient.orchestrator.executors.keeping import Keeper
 from resilient.orchestrator.executors.parameters import Parameters, ShippedExecutor, kind_of
+from resilient.orchestrator.executors.turns import turn
 from resilient.orchestrator.model import RecoveryContext, RecoveryStep
 
 _SCALARS = (str, bool, int, float)
@@ -31,8 +32,8 @@ class ConfigurationUpdateExecutor(ShippedExecutor[ConfigurationUpdate]):
 
     Before the first change the file is kept beside itself, with its mode; rollback puts that back byte for byte, or
     takes the file away where there was none. A repetition with the same idempotency key leaves what is kept alone.
-    Output: the `path`, the keys `changed`, the path of the `backup` (null where nothing was to be changed, or there was
-    no file), and whether the file was `created`.
+    Output: the `path` of the file itself, the keys `changed`, the path of the `backup` (null where nothing was to be
+    changed, or there was no file), and whether the file was `created`.
     """
 
     allowed = ("path", "set", "format")
@@ -62,7 +63,8 @@ class ConfigurationUpdateExecutor(ShippedExecutor[ConfigurationUpdate]):
         wanted = self.settings(step)
         keeper = Keeper(wanted.path, context)
         try:
-            return self._change(wanted, keeper, context)
+            with turn(keeper.path.parent, context):
+                return self._change(wanted, keeper, context)
         except ActionFailedError as error:
             raise ActionFailedError(f"{wanted.path}: {error}") from None
         except OSError as error:
@@ -72,12 +74,16 @@ class ConfigurationUpdateExecutor(ShippedExecutor[ConfigurationUpdate]):
         """Put the file back as it was; nothing is done where nothing was changed."""
         wanted = self.settings(step)
         try:
-            return {"path": wanted.path, "restored": Keeper(wanted.path, context, undoing=True).restore()}
+            keeper = Keeper(wanted.path, context, undoing=True, called="path")
+            with turn(keeper.path.parent, context):
+                return {"path": str(keeper.path), "restored": keeper.restore()}
         except OSError as error:
             raise ActionFailedError(f"{wanted.path}: cannot be put back: {error.strerror or error}") from None
 
     def _change(self, wanted: ConfigurationUpdate, keeper: Keeper, context: RecoveryContext) -> dict[str, Any]:
         there = os.path.lexists(keeper.path)
+        if there and not (keeper.path.is_file() or keeper.path.is_dir()):  # reading a pipe would not end
+            raise ActionFailedError("is no plain file")
         before = _text(keeper.path) if there else ""
         mark = "\ufeff" if before.startswith("\ufeff") else ""
         after = mark + formats.changed(wanted.format, before.removeprefix(mark), wanted.changes)
@@ -89,7 +95,7 @@ class ConfigurationUpdateExecutor(ShippedExecutor[ConfigurationUpdate]):
             check(context)
             keeper.replace(after.encode())
         return {
-            "path": wanted.path,
+            "path": str(keeper.path),
             "changed": [formats.dotted(keys) for keys, _ in wanted.changes] if changed else [],
             "backup": str(keeper.backup) if keeper.backup.exists() else None,
             "created": keeper.absent.exists(),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from resilient.orchestrator.executors import connections, expectations
@@ -28,12 +29,15 @@ class DataValidation(NamedTuple):
 class DataValidationExecutor(ShippedExecutor[DataValidation]):
     """Asks a function, or a query on a DB-API connection, and compares the answer with what is expected.
 
-    A function without `expect` has to return something true. Nothing is written, so there is nothing to undo: a
-    connection that was opened here is rolled back and closed.
+    A function without `expect` has to return something true, and so has an `expect` that is a function itself.
+    Nothing is written, so there is nothing to undo: a connection that was opened here is rolled back and closed.
     Output: `rows` of a query (as many as were read), and the first `value`.
     """
 
     allowed = ("callable", "query", "arguments", "connection", "expect")
+
+    def __init__(self) -> None:
+        self._openers = connections.Openers()
 
     def read(self, given: Parameters) -> DataValidation:
         """The settings in the parameters."""
@@ -46,9 +50,11 @@ class DataValidationExecutor(ShippedExecutor[DataValidation]):
         if not (arguments is None or isinstance(arguments, (list, tuple, Mapping)) or given.unknown(arguments)):
             given.note("arguments", "a list or a table of what the query asks for", kind_of(arguments))
         if kind == "query":
-            connections.judge(given, "connection")
+            self._openers.judge(given, "connection")
             if not given.has("expect"):
-                given.note("expect", "what the query is to give: a value, a list of rows, or a table", "none")
+                given.note(
+                    "expect", "what the query is to give: a value, a list of rows, a table, or a function", "none"
+                )
         elif kind == "callable":
             for name in ("connection", "arguments"):
                 if given.has(name):
@@ -62,13 +68,15 @@ class DataValidationExecutor(ShippedExecutor[DataValidation]):
         wanted = self.settings(step)
         if wanted.function is not None:
             return _ask(wanted, context)
-        return _query(wanted, step, context)
+        return _query(wanted, step, context, self._openers)
 
 
 def _ask(wanted: DataValidation, context: RecoveryContext) -> dict[str, Any]:
     value = call(resolved(wanted.function), context)
     name = wanted.function if isinstance(wanted.function, str) else getattr(wanted.function, "__qualname__", "callable")
-    if wanted.expect is not _NOTHING:
+    if callable(wanted.expect):
+        said = _refused(wanted.expect, value, context)
+    elif wanted.expect is not _NOTHING:
         said = expectations.value_difference(wanted.expect, value)
     elif value:
         said = None
@@ -80,11 +88,13 @@ def _ask(wanted: DataValidation, context: RecoveryContext) -> dict[str, Any]:
     return {"value": _plain(value)}
 
 
-def _query(wanted: DataValidation, step: RecoveryStep, context: RecoveryContext) -> dict[str, Any]:
+def _query(
+    wanted: DataValidation, step: RecoveryStep, context: RecoveryContext, openers: connections.Openers
+) -> dict[str, Any]:
     under_way: list[Any] = []
 
     def work() -> tuple[list[Any], int]:
-        with connections.opened(wanted.connection) as connection:
+        with openers.opened(wanted.connection) as connection:
             under_way.append(connection)
             return _rows(connection, wanted, context)
 
@@ -98,11 +108,22 @@ def _query(wanted: DataValidation, step: RecoveryStep, context: RecoveryContext)
         raise
     except Exception as error:  # each driver has its own errors
         raise ActionFailedError(f"the query of step {step.id!r} failed: {reason(error)}") from error
-    said = expectations.difference(wanted.expect, rows, count)
+    if callable(wanted.expect):
+        said = _refused(wanted.expect, expectations.answer(rows), context)
+    else:
+        said = expectations.difference(wanted.expect, rows, count)
     if said:
         raise ActionFailedError(f"the query of step {step.id!r}: {said}")
     first = list(rows[0].values() if isinstance(rows[0], Mapping) else rows[0]) if rows else []
     return {"rows": count, "value": _plain(first[0]) if first else None}
+
+
+def _refused(expect: Callable[[Any], Any], value: Any, context: RecoveryContext) -> str | None:
+    """What to say where a function that judges the answer does not find it right."""
+    if call(lambda: expect(value), context):
+        return None
+    name = getattr(expect, "__qualname__", "expect")
+    return f"expected {name}() to return something true for {expectations.brief(value)}"
 
 
 def _rows(connection: Any, wanted: DataValidation, context: RecoveryContext) -> tuple[list[Any], int]:
@@ -131,4 +152,8 @@ def _rows(connection: Any, wanted: DataValidation, context: RecoveryContext) -> 
 
 def _plain(value: Any) -> Any:
     """A value that a journal can hold."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, int) and value.bit_length() > 1024:
+        return f"a number of {value.bit_length()} bits"
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)[:200]

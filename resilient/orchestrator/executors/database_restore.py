@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from resilient.orchestrator.executors import postgres
 from resilient.orchestrator.executors.failures import ActionFailedError, check, reason
 from resilient.orchestrator.executors.keeping import Keeper
 from resilient.orchestrator.executors.parameters import Parameters, ShippedExecutor
 from resilient.orchestrator.model import RecoveryContext, RecoveryStep
+
+_SQLITE = "sqlite:///"
 
 
 class DatabaseRestore(NamedTuple):
@@ -42,7 +45,7 @@ class DatabaseRestoreExecutor(ShippedExecutor[DatabaseRestore]):
 
     def read(self, given: Parameters) -> DatabaseRestore:
         """The settings in the parameters."""
-        source, target = given.path("source", required=True), given.path("target", required=True)
+        source, target = _file(given.path("source", required=True)), _file(given.path("target", required=True))
         for name, value in (("source", source), ("target", target)):
             said = postgres.problem(value) if value and postgres.is_address(value) else _strange_scheme(value)
             if said:
@@ -74,19 +77,28 @@ class DatabaseRestoreExecutor(ShippedExecutor[DatabaseRestore]):
             if postgres.is_address(wanted.target):
                 target = postgres.server(wanted.target)
                 keeper = _server_keeper(wanted, target, context, undoing=True)
+                keeper.insist()
                 return {"target": target.text, "restored": postgres.put_back(keeper, target, context)}
-            keeper = Keeper(wanted.target, context, undoing=True, folder=_folder(wanted))
+            keeper = Keeper(wanted.target, context, undoing=True, folder=_folder(wanted), called="target")
             if postgres.is_address(wanted.source):
-                return {"target": wanted.target, "restored": keeper.restore()}
+                return {"target": str(keeper.path), "restored": keeper.restore()}
             from resilient.orchestrator.executors import sqlite_files
 
             keeper.sweep()
+            keeper.insist()
             done = sqlite_files.put_back(keeper, context, wanted.busy_timeout)
-            return {"target": wanted.target, "restored": done}
+            return {"target": str(keeper.path), "restored": done}
 
 
 def _strange_scheme(value: str | None) -> str | None:
+    if value == ":memory:":
+        return "a database in memory, which ends with the step"
     return "a URL of another kind" if value and "://" in value else None
+
+
+def _file(value: str | None) -> Any:
+    """The path in a URL of a SQLite file; other values as they are."""
+    return unquote(value.removeprefix(_SQLITE)) if value and value.startswith(_SQLITE) else value
 
 
 @contextmanager
@@ -116,7 +128,7 @@ def _restore_file(wanted: DatabaseRestore, context: RecoveryContext) -> dict[str
     keeper.keep(lambda copy: sqlite_files.save(keeper.path, copy, context, wanted.busy_timeout))
     check(context)
     method = sqlite_files.install(source, keeper, context, wanted.busy_timeout)
-    return _output(wanted.target, keeper, method)
+    return _output(str(keeper.path), keeper, method)
 
 
 def _restore_server(wanted: DatabaseRestore, context: RecoveryContext) -> dict[str, Any]:
@@ -140,10 +152,12 @@ def _dump_server(wanted: DatabaseRestore, context: RecoveryContext) -> dict[str,
     plain = keeper.path.suffix.lower() == ".sql"
     keeper.keep()
     with keeper.new() as file:
+        if not keeper.path.exists():  # it holds all that the database holds
+            file.chmod(0o600)
         postgres.dump(postgres.server(wanted.source), file, context, plain=plain)
         check(context)
         keeper.swap(file)
-    return _output(wanted.target, keeper, "pg_dump")
+    return _output(str(keeper.path), keeper, "pg_dump")
 
 
 def _folder(wanted: DatabaseRestore) -> Path | None:

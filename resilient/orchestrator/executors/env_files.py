@@ -73,21 +73,21 @@ def _lines(text: str) -> Iterator[_Line]:
 
 def _quoted_line(before: str, key: str, tail: str, rest: list[str]) -> _Line:
     """Takes off `rest` all lines up to the one with the closing quote."""
-    end = _closing(tail)
+    end = _closing(tail, 0)
     taken = 1
     while end is None and taken < len(rest):
         tail += rest[taken]
         taken += 1
-        end = _closing(tail)
+        end = _closing(tail, 0)
     if end is None:  # a quote that never closes is a character like any other
         return _Line(before, key, *_split(_LINE.fullmatch(rest.pop(0))[3]))  # type: ignore[index]
     del rest[:taken]
-    return _Line(before, key, tail[:end], tail[end:])
+    return _Line(before, key, *_split(tail))
 
 
-def _closing(tail: str) -> int | None:
-    """Where a quoted value ends."""
-    quote, place = tail[0], 1
+def _closing(tail: str, start: int) -> int | None:
+    """Behind which character what is quoted from `start` on ends."""
+    quote, place = tail[start], start + 1
     while place < len(tail):
         if tail[place] == "\\" and quote == '"':
             place += 1
@@ -98,7 +98,13 @@ def _closing(tail: str) -> int | None:
 
 
 def _split(tail: str) -> tuple[str, str]:
-    """An unquoted value, and the comment or line end behind it."""
-    comment = _COMMENT.search(tail)
-    end = comment.start() if comment else len(tail.rstrip())
+    """A value, with all its parts in quotes or without, and the comment or line end behind it."""
+    place = end = 0
+    while place < len(tail):
+        if _COMMENT.match(tail, place):
+            break
+        closed = _closing(tail, place) if tail[place] in "'\"" else None
+        place = closed or place + (2 if tail[place] == "\\" else 1)
+        if not tail[:place][-1].isspace():
+            end = place
     return tail[:end], tail[end:]

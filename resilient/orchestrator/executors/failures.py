@@ -20,6 +20,12 @@ class ActionFailedError(ResilienceError, RuntimeError):
     retryable = True
 
 
+class BackupGoneError(ActionFailedError):
+    """What was kept for the rollback is not there any more, so that nothing can be brought back."""
+
+    retryable = False
+
+
 class ActionStoppedError(ResilienceError):
     """The step was cancelled, or its time is over, and the executor has stopped half-way."""
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import PurePath
 from typing import Any
 
-from resilient.orchestrator.executors import env_files
+from resilient.orchestrator.executors import env_files, json_text
 from resilient.orchestrator.executors.failures import ActionFailedError
 
 EXTRA = "pip install resilient-toolkit[orchestrator]"
@@ -117,12 +117,13 @@ def _json(text: str, changes: Changes) -> str:
         raise ActionFailedError(f"is not valid JSON: {error}") from None
     if not isinstance(content, dict):
         raise ActionFailedError("is JSON, but no table of keys and values")
+    written = text if text.strip() else "{}" if text else "{}\n"
     for keys, value in changes:
         _put(content, keys, value, dict)
-    found = re.search(r"\n([ \t]+)\S", text)
-    indent = found[1] if found else None if text.strip() not in {"", "{}"} else 2
-    written = json.dumps(content, indent=indent, ensure_ascii=text.isascii() and "\\u" in text)
-    return written + ("\n" if text.endswith("\n") or not text else "")
+        written = json_text.put(written, keys, value)
+    if json.dumps(json.loads(written)) != json.dumps(content):
+        raise ActionFailedError("cannot be changed without changing more of it")
+    return written
 
 
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

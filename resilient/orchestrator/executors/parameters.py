@@ -21,6 +21,7 @@ from resilient.orchestrator.model import RecoveryStep
 S = TypeVar("S")
 
 _NAMED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_DIGITS = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 _LONGEST = 40
 
 
@@ -116,7 +117,7 @@ class Parameters:
         value = self.raw(name)
         if value is None or self.unknown(value):
             return default
-        number = value.total_seconds() if isinstance(value, timedelta) else value
+        number = value.total_seconds() if isinstance(value, timedelta) else self._counted(value)
         if is_number(number) and math.isfinite(number) and (number > 0 or (zero and number == 0)):
             return float(number)
         self.note(name, "a number of seconds, 0 or more" if zero else "a positive number of seconds", shown(value))
@@ -127,6 +128,7 @@ class Parameters:
         value = self.raw(name)
         if value is None or self.unknown(value):
             return default
+        value = self._counted(value)
         if (
             isinstance(value, int)
             and not isinstance(value, bool)
@@ -137,6 +139,12 @@ class Parameters:
         bound = f"of at least {least}" if most is None else f"from {least} to {most}"
         self.note(name, f"a whole number {bound}", shown(value))
         return default
+
+    def _counted(self, value: Any) -> Any:
+        """A number for a text of digits in a step that runs: a reference has brought it from a command line."""
+        if not self._resolved or not isinstance(value, str) or not _DIGITS.fullmatch(value):
+            return value
+        return float(value) if "." in value else int(value)
 
     def flag(self, name: str, default: bool) -> bool:
         """True or false."""

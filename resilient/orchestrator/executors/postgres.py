@@ -94,8 +94,8 @@ def server(url: str) -> Server:
 
 def dump(source: Server, file: Path, context: RecoveryContext, *, plain: bool = False) -> None:
     """Write a database to a file: in PostgreSQL's own format, or as SQL."""
-    form = "--format=plain" if plain else "--format=custom"
-    _run(["pg_dump", form, "--no-password", f"--file={file}", f"--dbname={source.address}"], source, context)
+    form = ["--format=plain", "--clean", "--if-exists"] if plain else ["--format=custom"]
+    _run(["pg_dump", *form, "--no-password", f"--file={file}", f"--dbname={source.address}"], source, context)
 
 
 def restore(source: Path, target: Server, context: RecoveryContext) -> str:

@@ -79,6 +79,12 @@ class ServiceRestartExecutor(ShippedExecutor[ServiceRestart]):
             context,
             environment=wanted.environment,
             cwd=wanted.cwd,
-            hidden=tuple(wanted.environment.values()),
+            hidden=(*wanted.environment.values(), *_given(words, context)),
         )
         return {"exit_code": ended.code, "output": ended.output}
+
+
+def _given(words: list[str], context: RecoveryContext) -> list[str]:
+    """What of the execution's parameters is in a command: the plan's file does not show it, and it may be secret."""
+    texts = [one for one in context.parameters.values() if isinstance(one, str)]
+    return [one for one in texts if any(one in word for word in words)]

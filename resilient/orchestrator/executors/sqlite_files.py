@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -66,6 +67,8 @@ def install(source: Path, keeper: Keeper, context: RecoveryContext, busy: float)
             if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
                 raise
     with keeper.new() as file:
+        if not keeper.path.exists():  # no more people may read it than the source
+            file.chmod(stat.S_IMODE(source.stat().st_mode) & 0o666 | stat.S_IRUSR | stat.S_IWUSR)
         transfer(source, file, context, busy)
         check(context)
         # A log that stayed behind would be played into the new file.
@@ -143,13 +146,20 @@ def _same_pages(origin: Any, destination: Any, target: Path) -> Iterator[None]:
     except sqlite3.OperationalError:
         why = "its pages have another size than those of the source, which no process may have it open for"
         raise ActionFailedError(f"{target}: {why}; stop those that use it, in a step before this one") from None
-    yield
-    ask(destination, "journal_mode = WAL")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(sqlite3.Error):  # which then is told of the copy itself
+            ask(destination, "journal_mode = WAL")
 
 
 @contextlib.contextmanager
 def _opened(file: Path, mode: str, context: RecoveryContext) -> Iterator[Any]:
-    connection = sqlite3.connect(f"{file.as_uri()}?mode={mode}", uri=True, timeout=LOOK, isolation_level=None)
+    # Where nobody can write, nobody does; and SQLite could not make the files that a log needs.
+    log = Path(f"{file}-wal")
+    still = mode == "ro" and not os.access(file.parent, os.W_OK) and not (log.exists() and log.stat().st_size)
+    how = f"{mode}&immutable=1" if still else mode
+    connection = sqlite3.connect(f"{file.as_uri()}?mode={how}", uri=True, timeout=LOOK, isolation_level=None)
     try:
         connection.set_progress_handler(lambda: context.cancelled, _LOOK_INSTRUCTIONS)
         yield connection

@@ -13,7 +13,7 @@ def step(kind, **parameters):
 
 def context(run="run-1", *, undoing=False, stopped=lambda: False):
     key = f"{run}:work:rollback" if undoing else f"{run}:work"
-    made = RecoveryContext(run, "plan", "work", key)
+    made = RecoveryContext(run, "plan", step_id="work", idempotency_key=key)
     made.watch(stopped)
     return made
 

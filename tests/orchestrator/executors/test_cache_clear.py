@@ -1,6 +1,7 @@
 """Steps of `cache_clear`: caches of every kind, and directories that are never left."""
 
 import functools
+import json
 import os
 import threading
 
@@ -8,7 +9,10 @@ import pytest
 from cachetools import TTLCache
 
 from resilient import CachedDegradation, ConfigurationError, degrade
+from resilient.orchestrator import PlanInvalidError, RecoveryOrchestrator, RecoveryPlan, SqliteJournal
+from resilient.orchestrator.embedded import _opaque
 from resilient.orchestrator.executors import ActionFailedError, ActionStoppedError, CacheClearExecutor
+from resilient.orchestrator.files import as_dict
 
 from .helpers import Stop, context, names, step
 
@@ -24,6 +28,53 @@ def test_object():
     cache = {"a": 1, "b": 2}
     assert clear(target=cache) == {"cleared": "dict", "entries": 2}
     assert cache == {}
+
+
+def holding_itself():
+    cache = {}
+    cache["me"] = cache
+    return cache
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: {"a": "${", "b": "hunter2"},
+        lambda: {"b": "${parameters.host} hunter2"},
+        lambda: {1: object(), ("t", 2): "hunter2"},
+        lambda: dict.fromkeys(range(200_001), "hunter2"),
+        lambda: ["${parameters.host}", "hunter2"],
+        holding_itself,
+    ],
+)
+def test_content_of_a_cache_is_nobodys_business(tmp_path, make):
+    """Whatever a dict or list holds that is to be cleared: it itself is, and nothing of it gets into the journal."""
+    cache, file = make(), tmp_path / "recovery.db"
+    with RecoveryOrchestrator(SqliteJournal(file)) as orchestrator:
+        orchestrator.register_plan(RecoveryPlan("empty", "Empty", [step("cache_clear", target=cache)]))
+        orchestrator.execute_plan("empty", {"host": "db1"})
+        assert len(cache) == 0
+        assert b"hunter2" not in b"".join(one.read_bytes() for one in tmp_path.iterdir())
+
+
+def test_cache_that_changes_is_the_same_plan():
+    """A plan with a cache is the same plan when the cache holds something else, so that it can be resumed."""
+    cache = TTLCache(10, 60)
+    work = RecoveryPlan("empty", "Empty", [step("cache_clear", target=cache)])
+    before = as_dict(work, opaque=_opaque)
+    cache["a"] = "hunter2"
+    assert as_dict(work, opaque=_opaque) == before
+
+
+def test_table_for_a_cache_is_refused_in_files(tmp_path):
+    """A file cannot hold a cache: neither is a table in it taken for one, nor a dict written into it."""
+    file = tmp_path / "plan.json"
+    with pytest.raises(PlanInvalidError, match=r"steps\[0\].parameters.target: .*got a table; name code as"):
+        RecoveryPlan("empty", "Empty", [step("cache_clear", target={"a": 1})]).dump(file)
+    steps = [{"id": "a", "name": "A", "step_type": "cache_clear", "parameters": {"target": {"a": 1}}}]
+    file.write_text(json.dumps({"id": "empty", "name": "Empty", "steps": steps}))
+    with pytest.raises(PlanInvalidError, match=r"plan.json: steps\[0\].parameters.target: expected text, got a table"):
+        RecoveryPlan.load(file)
 
 
 def test_async_object():

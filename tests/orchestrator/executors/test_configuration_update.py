@@ -1,6 +1,5 @@
 """Steps of `configuration_update`: files change as a whole, keep their looks, and come back byte for byte."""
 
-import json
 import os
 import stat
 import subprocess
@@ -70,12 +69,35 @@ def test_json(tmp_path):
     file = tmp_path / "app.json"
     file.write_text('{\n    "b": {"x": 1},\n    "a": "é"\n}\n')
     change(file, {"b.x": [1, None], '"a.b"': 2})
-    assert (
-        file.read_text() == json.dumps({"b": {"x": [1, None]}, "a": "é", "a.b": 2}, indent=4, ensure_ascii=False) + "\n"
-    )
+    assert file.read_text() == '{\n    "b": {"x": [1, null]},\n    "a": "é",\n    "a.b": 2\n}\n'
     file.write_text('{"a": 1}')
     change(file, {"a": 2}, context("run-2"))
     assert file.read_text() == '{"a": 2}'
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "changed"),
+    [
+        (
+            '{"e": 1e400, "n": 12345678901234567890.123456789}',
+            {"x": 1},
+            '{"e": 1e400, "n": 12345678901234567890.123456789, "x": 1}',
+        ),
+        ('{"rate":0.10,"v":1.0E5}', {"x.y": [1, 2]}, '{"rate":0.10,"v":1.0E5,"x":{"y":[1,2]}}'),
+        ('{"rate": 0.10}', {"rate": 0.1}, '{"rate": 0.10}'),
+        ('{\n  "a": [1, 2, 3],\n  "b": {}\n}\n', {"b.c": 1}, '{\n  "a": [1, 2, 3],\n  "b": {\n    "c": 1\n  }\n}\n'),
+        ('{\r\n\t"a": 1\r\n}', {"b": [1]}, '{\r\n\t"a": 1,\r\n\t"b": [\r\n\t\t1\r\n\t]\r\n}'),
+        ('{"a" : {"k": "x"} , "b":2}', {"a.k": "}", "b": None}, '{"a" : {"k": "}"} , "b":null}'),
+        ("", {"a": 1}, '{\n  "a": 1\n}\n'),
+        ('{"s": "\\ud800"}', {"a": "é"}, '{"s": "\\ud800", "a": "\\u00e9"}'),
+    ],
+)
+def test_json_stays_as_it_was_written(tmp_path, text, values, changed):
+    """Numbers, spacing and lists that are not named stay character by character."""
+    file = tmp_path / "a.json"
+    file.write_bytes(text.encode())
+    change(file, values)
+    assert file.read_bytes().decode() == changed
 
 
 def test_env(tmp_path):
@@ -99,6 +121,25 @@ def test_env_quoting(value):
 
 
 @pytest.mark.parametrize(
+    ("text", "changed"),
+    [
+        ("A=\"a\"'b' # c\n", "A=5 # c\n"),
+        ("A='1'#x\n", "A=5\n"),
+        ("A=x'a # b'y # c\n", "A=5 # c\n"),
+        ("A=a\\ b\n", "A=5\n"),
+        ("A=don't # c\nB='1'\n", "A=5 # c\nB='1'\n"),
+        ("A='a\nb'\"c\" \n", "A=5 \n"),
+        ("A='a\n", "A=5\n"),
+        ("A=a b # c\r\n", "A=5 # c\r\n"),
+        ("A=\nB=1\n", "A=5\nB=1\n"),
+    ],
+)
+def test_env_value_in_parts(text, changed):
+    """A value is everything up to a comment or the end of the line, whatever of it is in quotes."""
+    assert env_files.changed(text, {"A": 5}) == changed
+
+
+@pytest.mark.parametrize(
     ("name", "text", "values", "said"),
     [
         ("a.toml", "a = ", {"a": 1}, "is not valid TOML"),
@@ -118,6 +159,14 @@ def test_files_that_do_not_fit(tmp_path, name, text, values, said):
         change(file, values)
     assert file.read_text() == text
     assert names(tmp_path) == [name]
+
+
+def test_pipe(tmp_path):
+    """A pipe is refused, and nobody waits for what comes out of it."""
+    os.mkfifo(tmp_path / "a.json")
+    with pytest.raises(ActionFailedError, match="is no plain file"):
+        change(tmp_path / "a.json", {"a": 1})
+    assert names(tmp_path) == ["a.json"]
 
 
 def test_not_utf8(tmp_path):
@@ -253,7 +302,7 @@ def test_killed_amid_writing(tmp_path):
         "    os.kill(os.getpid(), 9) if len(count) == 2 else real(source, target)\n"
         "os.replace = replace\n"
         f"step = RecoveryStep('work', 'Work', 'configuration_update', {{'path': {str(file)!r}, 'set': {{'a': 2}}}})\n"
-        "ConfigurationUpdateExecutor().execute(step, RecoveryContext('run-1', 'plan', 'work', 'run-1:work'))\n"
+        "ConfigurationUpdateExecutor().execute(step, RecoveryContext('run-1', 'plan', step_id='work'))\n"
     )
     ended = subprocess.run([sys.executable, "-c", code], check=False)  # noqa: S603
     assert ended.returncode == -9

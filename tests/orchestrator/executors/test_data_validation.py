@@ -1,12 +1,16 @@
 """Steps of `data_validation`: functions, and queries on real connections."""
 
+import re
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
+from resilient.orchestrator import RecoveryOrchestrator, RecoveryPlan
 from resilient.orchestrator.executors import ActionFailedError, ActionStoppedError, DataValidationExecutor, expectations
 
 from .helpers import Stop, context, names, step
@@ -143,6 +147,88 @@ def test_connection_that_is_given():
     connection.close()
 
 
+@pytest.fixture
+def orchestrator():
+    with RecoveryOrchestrator() as made:
+        yield made
+
+
+def in_another_thread(function):
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result()
+
+
+def test_connection_of_the_main_thread(file, orchestrator):
+    """A SQLite connection made where the plan is registered is good for a step, whatever its rows are, and stays."""
+    connection = sqlite3.connect(file)
+    connection.row_factory = lambda cursor, row: {"only": row[0]}
+    work = step("data_validation", query=COUNT, connection=connection, expect=3)
+    orchestrator.register_plan(RecoveryPlan("check", "Check", [work]))
+    for _ in range(2):
+        assert orchestrator.get_execution_status(orchestrator.execute_plan("check")).step_results["work"]["value"] == 3
+    assert connection.execute(COUNT).fetchone() == {"only": 3}
+    connection.close()
+
+
+def test_connection_that_no_step_can_use(file):
+    """A connection that only another thread may use, in memory or not known, or a closed one, is refused before."""
+    in_memory = sqlite3.connect(":memory:")
+    foreign = in_another_thread(lambda: sqlite3.connect(file))
+    closed = sqlite3.connect(file)
+    closed.close()
+    for connection, said in (
+        (in_memory, "check_same_thread=False, or a function.*in memory"),
+        (foreign, "check_same_thread=False, or a function.*not this one"),
+        (closed, "expected an open connection, got a closed one"),
+    ):
+        [(name, text)] = validation.problems(step("data_validation", query=COUNT, connection=connection, expect=3))
+        assert name == "connection"
+        assert re.search(said, text)
+    in_memory.close()
+    del foreign
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_connection_by_path(file, kind, tmp_path):
+    """A path is a SQLite file, opened for reading; it is not made where it is missing."""
+    assert validate(query=COUNT, connection=kind(file), expect=3)["value"] == 3
+    with pytest.raises(ActionFailedError, match="attempt to write a readonly database"):
+        validate(query="DELETE FROM orders RETURNING id", connection=kind(file), expect=1)
+    with pytest.raises(ActionFailedError, match="there is no such database file"):
+        validate(query="SELECT 1", connection=kind(tmp_path / "gone.db"), expect=1)
+    assert names(tmp_path) == ["shop.db"]
+
+
+@pytest.mark.parametrize("text", ["postgresql://me:hunter2@db/shop", "host=db password=hunter2", ":memory:", ""])
+def test_texts_that_are_no_way_to_a_connection(text):
+    """Other texts than paths and names are refused before, and not shown, as passwords may be in them."""
+    [(name, said)] = validation.problems(step("data_validation", query=COUNT, connection=text, expect=3))
+    assert (name, "hunter2" in said) == ("connection", False)
+    assert "the path of a SQLite file" in said
+
+
+def test_expect_that_is_a_function(file):
+    """A function as expectation is asked: with the only value, or with all rows; async ones are awaited."""
+    asked = []
+
+    def judge(answer):
+        asked.append(answer)
+        return True
+
+    async def never(answer):
+        return False
+
+    assert validate(query=COUNT, connection=file, expect=judge)["value"] == 3
+    assert validate(query=ALL, connection=file, expect=judge)["rows"] == 3
+    assert validate(query=f"{ALL} LIMIT 0", connection=file, expect=judge)["rows"] == 0
+    assert validate(callable=lambda: [7], expect=judge) == {"value": "[7]"}
+    assert asked == [3, [(1, "paid"), (2, "open"), (3, None)], [], [7]]
+    with pytest.raises(ActionFailedError, match=r"expected .*never\(\) to return something true for 3"):
+        validate(query=COUNT, connection=file, expect=never)
+    with pytest.raises(ActionFailedError, match=r"expected .*lambda>\(\) to return something true for 0"):
+        validate(callable=lambda: 0, expect=lambda value: value > 0)
+
+
 @pytest.mark.parametrize(("way", "said"), [("os:sep", "opens a connection"), (dict, "returns a connection")])
 def test_connection_that_is_none(way, said):
     """What leads to no connection is an error that says what would."""
@@ -208,3 +294,9 @@ def test_callable_async():
 def test_same(expect, value, alike):
     """What a file can say is compared with what a driver gives: texts stand for times and decimals, numbers do not."""
     assert expectations.same(expect, value) is alike
+
+
+@pytest.mark.parametrize(("value", "shown"), [(float("inf"), "inf"), (2**5000, "a number of 5001 bits"), (7, 7)])
+def test_output_fits_a_journal(value, shown):
+    """What no JSON has a word for comes out as text."""
+    assert validate(callable=lambda: value) == {"value": shown}

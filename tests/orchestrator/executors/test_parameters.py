@@ -10,6 +10,7 @@ import pytest
 from resilient.errors import ConfigurationError
 from resilient.orchestrator.executor import adapted
 from resilient.orchestrator.executors import shipped
+from resilient.orchestrator.executors.parameters import Parameters
 from resilient.orchestrator.model import RecoveryStepType
 
 from .helpers import context, step
@@ -212,3 +213,13 @@ def test_unresolved_reference_when_run():
     """When a step is run, a text with a reference sign in it is judged like any other."""
     with pytest.raises(ConfigurationError, match="interval: expected a positive number"):
         EXECUTORS["health_check"].execute(step("health_check", url="http://h/", interval="${x}"), context())
+
+
+def test_numbers_that_a_reference_brings_as_text():
+    """What comes from a command line as text of digits is a number where one is needed; in a plan itself it is not."""
+    values = {"port": "8080", "interval": "0.5", "other": "x"}
+    for resolved in (True, False):
+        given = Parameters(values, tuple(values), resolved=resolved)
+        found = given.count("port", 1), given.seconds("interval", 1.0), given.count("other", 1)
+        assert found == ((8080, 0.5, 1) if resolved else (1, 1.0, 1))
+        assert len(given.problems) == (1 if resolved else 3)

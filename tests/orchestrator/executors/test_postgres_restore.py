@@ -132,7 +132,7 @@ def test_restore_that_fails(make, tmp_path):
 
 @pytest.mark.parametrize("name", ["out.dump", "out.sql"])
 def test_dump(make, tmp_path, name):
-    """The other way round it writes a dump, and rollback brings back the file that was there."""
+    """Or else it writes a dump, private and fit to be restored; rollback brings back the file from before."""
     source, target = make(GOOD), tmp_path / name
     target.write_text("before")
     assert restore(source, target)["method"] == "pg_dump"
@@ -141,6 +141,8 @@ def test_dump(make, tmp_path, name):
     assert target.read_text() == "before"
     target.unlink()
     restore(source, target)
+    assert target.stat().st_mode & 0o777 == 0o600
+    restore(target, source, context("run-3"))
     assert restore(target, make(""), context("run-2"))["method"] in {"pg_restore", "psql"}
 
 

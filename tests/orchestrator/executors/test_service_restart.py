@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from resilient.orchestrator import RecoveryContext
 from resilient.orchestrator.executors import ActionFailedError, ActionStoppedError, ServiceRestartExecutor
 
 from .helpers import alive, context, eventually, step
@@ -125,3 +126,13 @@ def test_unit(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     found = restart.execute(step("service_restart", unit="web@1.service"), context())
     assert found["output"] == "restart|--|web@1.service|"
+
+
+def test_parameters_in_a_command_are_not_shown():
+    """What a command writes of the execution's parameters is taken out, as the plan's file does not show them."""
+    told = RecoveryContext("run", "plan", step_id="work", parameters={"password": "hunter2zz"})
+    words = [sys.executable, "-c", "import sys; sys.exit('no: ' + sys.argv[1])", "hunter2zz"]
+    with pytest.raises(ActionFailedError) as caught:
+        ServiceRestartExecutor().execute(step("service_restart", command=words), told)
+    assert "no: ***" in str(caught.value)
+    assert "hunter2zz" not in str(caught.value)

@@ -292,7 +292,7 @@ def put(file, to):
     if place == "after keeping":
         die()
 keeping.put = sqlite_files.put = put
-told = RecoveryContext("run-1", "plan", "work", "run-1:work")
+told = RecoveryContext("run-1", "plan", step_id="work")
 if place == "amid restoring":
     sqlite_files._STEP_PAGES = 5
     def patience(to, *_):
@@ -353,3 +353,36 @@ def test_stopped(tmp_path, looks):
         assert values(target) == ["good"]
     undo(source, target)
     assert values(target) == ["old"]
+
+
+def test_new_target_is_as_private_as_the_source(source, tmp_path):
+    """Where there was no target, nobody may read the new one who may not read the source; and it can be written."""
+    for mode, expected in ((0o600, 0o600), (0o440, 0o640)):
+        source.chmod(mode)
+        target = tmp_path / f"{mode}.db"
+        restore(source, target)
+        assert stat.S_IMODE(target.stat().st_mode) == expected
+
+
+def test_urls_of_files(source, target):
+    """A SQLite file may be given as a URL; a database in memory is refused, as it ends with the step."""
+    executor = DatabaseRestoreExecutor()
+    work = step("database_restore", source=f"sqlite:///{source}", target=f"sqlite:///{target}")
+    assert executor.problems(work) == []
+    assert executor.execute(work, context())["target"] == str(target)
+    assert values(target) == ["good"]
+    [(name, said)] = executor.problems(step("database_restore", source=str(source), target=":memory:"))
+    assert name == "target"
+    assert "in memory" in said
+
+
+def test_source_where_nothing_can_be_written(tmp_path, target, monkeypatch):
+    """A backup with a write-ahead log is restored from a folder nobody can write to, and nothing is made there."""
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    make(folder / "good.db", "good", wal=True)
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, *how: str(path) != str(folder) and real(path, *how))
+    restore(folder / "good.db", target)
+    assert values(target) == ["good"]
+    assert names(folder) == ["good.db"]
