@@ -14,24 +14,29 @@ from resilient import _checks as check
 from resilient.clock import CLOCK
 from resilient.testing import virtual_loops
 from resilient.testing.real_sockets import forbidden
-from resilient.testing.waiting import waits
+from resilient.testing.waiting import surely_waits, waits
 
 #: Whoever stands still for so long (real seconds) in code that is not known to wait is taken to wait all the same.
 PATIENCE = 1.0
 _LOOK = 0.0005  # real seconds between two looks at who still works
+_LOOKS = 3  # looks at which nobody may have moved, where only looking tells
 
 
 class Sleeper:
     """One thread or event loop that waits for a moment (None: for something else).
 
-    `stirred` says whether it has been woken by something else meanwhile, and has only not run yet.
+    `stirred` says whether it has been woken by something else meanwhile, and has only not run yet; None: nothing else
+    wakes it.
     """
 
-    __slots__ = ("due", "stirred", "thread", "wake")
+    __slots__ = ("due", "exact", "stirred", "thread", "wake")
 
-    def __init__(self, due: float | None, wake: Callable[[], object], stirred: Callable[[], bool]) -> None:
+    def __init__(
+        self, due: float | None, wake: Callable[[], object], stirred: Callable[[], bool] | None, exact: bool
+    ) -> None:
         self.due = due
         self.stirred = stirred
+        self.exact = exact  # whether `stirred` misses no moment
         self.thread = threading.get_ident()
         self.wake = wake
 
@@ -131,7 +136,8 @@ class VirtualClock:
             return True
         with self._changed:
             due = None if seconds < 0 else self._now + seconds
-            sleeper = self._lie_down(due, self._changed.notify_all, lambda: not lock.locked())
+            # Not exact: who has just got the lock, and does not run yet, leaves it as locked as it was.
+            sleeper = self._lie_down(due, self._changed.notify_all, lambda: not lock.locked(), exact=False)
         try:
             pause = _LOOK
             while self._active and (sleeper.due is None or self._now < sleeper.due):
@@ -156,9 +162,7 @@ class VirtualClock:
         end = self._now + check.seconds("seconds", seconds)
         while (due := self._next_due(end)) is not None:
             self._set(due)
-            self._let_threads_run()
         self._set(end)
-        self._let_threads_run()
 
     async def aadvance(self, seconds: float) -> None:
         """As `advance`, from within an event loop, whose tasks run at each moment on the way."""
@@ -170,7 +174,6 @@ class VirtualClock:
             if due is None:
                 break
             self._set(due)
-            self._let_threads_run()
         self._set(end)
         await virtual_loops.settled(loop)
 
@@ -180,45 +183,40 @@ class VirtualClock:
         return min(dues, default=None)
 
     def _set(self, now: float) -> None:
+        """Let it be so late, and threads that wait for this clock run until they wait again, or really work."""
         with self._changed:
+            # Before they are woken: who gets up at once, and lies down again later, is missing from them meanwhile.
+            waiting = bool(self._sleepers)
             self._now = max(self._now, now)
             self._rouse()
+        end = time.monotonic() + PATIENCE
+        while waiting and not self._is_quiet() and time.monotonic() < end:
+            time.sleep(_LOOK)
 
     def _rouse(self) -> None:
         self._changed.notify_all()
         for sleeper in list(self._sleepers):
             sleeper.wake()
 
-    def _let_threads_run(self) -> None:
-        """Wait until all other threads wait again, or have begun to work at something real."""
-        me = threading.get_ident()
-        with self._changed:
-            waiting = bool(self._sleepers)
-        end = time.monotonic() + PATIENCE
-        while waiting and not self._is_quiet(besides=me) and time.monotonic() < end:
-            time.sleep(_LOOK)
-
     # Jumping
 
     def _lie_down(
-        self, due: float | None, wake: Callable[[], object], stirred: Callable[[], bool] = lambda: False
+        self,
+        due: float | None,
+        wake: Callable[[], object],
+        stirred: Callable[[], bool] | None = None,
+        *,
+        exact: bool = True,
     ) -> Sleeper:
         """Note one who waits; the caller has the lock."""
-        sleeper = Sleeper(due, wake, stirred)
+        sleeper = Sleeper(due, wake, stirred, exact)
         self._sleepers.add(sleeper)
         self._wanted.set()
         return sleeper
 
     def _jump_if_alone(self) -> bool:
-        """Jump at once where there is nobody else who could still be working; the caller has the lock."""
-        if not self.autojump or not self._active:
-            return False
-        threads = {one.thread for one in self._sleepers}
-        if self._jumper is not None and self._jumper.ident is not None:
-            threads.add(self._jumper.ident)
-        if any(ident not in threads for ident in sys._current_frames()):
-            return False
-        return self._jump()
+        """Jump at once where nobody else can still be working; the caller has the lock."""
+        return self.autojump and self._is_quiet(surely=True) and self._jump()
 
     def _jump(self) -> bool:
         dues = [one.due for one in self._sleepers if one.due is not None]
@@ -233,21 +231,23 @@ class VirtualClock:
         while self.is_active:
             self._wanted.wait()
             self._wanted.clear()
-            stalled, before = 0.0, None
+            looks, before = 0, None
             while self._sleepers and self.is_active:
                 state = self._standing()
-                still = state == before
-                stalled = stalled + _LOOK if still else 0.0
-                quiet = still and self._is_quiet(besides=threading.get_ident())
-                if quiet or stalled >= PATIENCE:
-                    with self._changed:
-                        # Nobody may have moved since they were looked at.
-                        if self._standing() == state:
-                            self._jump()
-                    before, stalled = None, 0.0
+                looks = looks + 1 if state == before else 0
+                stands = looks >= _LOOKS and self._is_quiet()
+                if stands or looks * _LOOK >= PATIENCE or self._is_quiet(surely=True):
+                    self._jump_from(state)
+                    looks, before = 0, None
                 else:
                     before = state
                 time.sleep(_LOOK)
+
+    def _jump_from(self, state: dict[int, tuple[int, int]]) -> None:
+        with self._changed:
+            # Nobody may have moved since they were looked at.
+            if self._standing() == state:
+                self._jump()
 
     def _standing(self) -> dict[int, tuple[int, int]]:
         me = threading.get_ident()
@@ -255,16 +255,18 @@ class VirtualClock:
         return {ident: (id(frame), frame.f_lasti) for ident, frame in frames.items() if ident != me}
 
     def _is_stirred(self) -> bool:
-        return any(one.stirred() for one in self._sleepers)
+        return any(one.stirred is not None and one.stirred() for one in list(self._sleepers))
 
-    def _is_quiet(self, besides: int) -> bool:
-        """Whether all threads wait: for this clock, or in a place where one waits."""
+    def _is_quiet(self, *, surely: bool = False) -> bool:
+        """Whether all other threads wait: for this clock, or for each other; `surely`: where that needs no guess."""
         with self._changed:
             if self._is_stirred() or any(one.due is not None and one.due <= self._now for one in self._sleepers):
                 return False  # woken, and not yet up
-            sleeping = {one.thread for one in self._sleepers}
+            # From one moment: who waits in it goes on only when somebody who works in it lets him.
+            frames = sys._current_frames()
+            sleeping = {one.thread for one in self._sleepers if one.exact or not surely}
+        sleeping.add(threading.get_ident())
         if self._jumper is not None and self._jumper.ident is not None:
             sleeping.add(self._jumper.ident)
-        return all(
-            ident in sleeping or ident == besides or waits(frame) for ident, frame in sys._current_frames().items()
-        )
+        judge = surely_waits if surely else waits
+        return all(ident in sleeping or judge(frame) for ident, frame in frames.items())

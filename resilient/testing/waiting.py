@@ -14,16 +14,29 @@ from types import CodeType, FrameType
 from typing import Any
 
 from resilient import clock
+from resilient.testing import virtual_loops
 from resilient.timeout import workers
 
 
 def waits(frame: FrameType) -> bool:
-    """Whether the thread with this innermost frame goes on only when another thread, or time, lets it."""
+    """Whether the thread with this innermost frame seems to go on only when another thread, or time, lets it."""
     code = frame.f_code
     still_waits = _WAITS.get(code)
     if still_waits is not None:
         return still_waits(frame)
-    return code.co_filename in _FILES
+    if code.co_filename == selectors.__file__:
+        # A loop that follows the clock waits for it, and is known to the clock; here it only looks.
+        return frame.f_back is None or frame.f_back.f_code.co_filename != virtual_loops.__file__
+    return code.co_filename == clock.__file__  # began to wait before the clock was in use
+
+
+def surely_waits(frame: FrameType) -> bool:
+    """The same where that is certain: nobody has woken it, and no real time will."""
+    still_waits = _WAITS.get(frame.f_code)
+    # A pool's thread may just have got its work, and have it nowhere yet where it would be seen.
+    if still_waits is None or still_waits is _pool or not still_waits(frame):
+        return False
+    return frame.f_locals.get("timeout") in (None, -1)
 
 
 def _condition(frame: FrameType) -> bool:
@@ -66,6 +79,3 @@ _WAITS: dict[CodeType, Callable[[FrameType], bool]] = {
 }
 if hasattr(threading.Thread, "_wait_for_tstate_lock"):  # where `join` waits before Python 3.13
     _WAITS[_code(threading.Thread._wait_for_tstate_lock)] = _join
-
-#: Whoever waits here began before the clock was in use, or has a real selector.
-_FILES = frozenset(str(module.__file__) for module in (selectors, clock))

@@ -80,7 +80,7 @@ def measure(judged: str, rounds: int, executions: int, wanted: Callable[[str], b
     rows = []
     if wanted(f"recovery/{PATTERN}/{judged}"):
         rows += _overhead(judged, rounds)
-    for name, limit in (("MemoryJournal", 16 * 1024), ("SqliteJournal", 64)):
+    for name, limit in (("MemoryJournal", 16 * 1024), ("SqliteJournal", 128)):
         pattern = f"{KEPT}, {name}"
         if wanted(f"memory/{pattern}/{judged}"):
             size = kept(name, executions)
