@@ -17,8 +17,6 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
 
-from resilient.clock import CLOCK
-
 
 class Outcome(NamedTuple):
     """What came of a call: an answer, or an error. `genuine` is False for an answer that a fallback inside gave."""
@@ -78,7 +76,7 @@ class Flight:
         self._wakers[gate] = wake
         try:
             if not self.landed:
-                CLOCK.acquire(gate, -1 if seconds is None else seconds)
+                gate.acquire(timeout=-1 if seconds is None else seconds)
         finally:
             self._wakers.pop(gate, None)
         return self._delivered(got)
