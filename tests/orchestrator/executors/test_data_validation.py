@@ -173,7 +173,8 @@ def test_connection_of_the_main_thread(file, orchestrator):
 def test_connection_that_no_step_can_use(file):
     """A connection that only another thread may use, in memory or not known, or a closed one, is refused before."""
     in_memory = sqlite3.connect(":memory:")
-    foreign = in_another_thread(lambda: sqlite3.connect(file))
+    other = ThreadPoolExecutor(1)
+    foreign = other.submit(sqlite3.connect, file).result()
     closed = sqlite3.connect(file)
     closed.close()
     for connection, said in (
@@ -185,7 +186,8 @@ def test_connection_that_no_step_can_use(file):
         assert name == "connection"
         assert re.search(said, text)
     in_memory.close()
-    del foreign
+    other.submit(foreign.close).result()
+    other.shutdown()
 
 
 @pytest.mark.parametrize("kind", [str, Path])
