@@ -267,6 +267,11 @@ class Registry:
     def _empty_shelves(self) -> dict[str, Shelf[Any]]:
         return {kind: Shelf(kind, self.lock) for kind in SHELVES}
 
+    def recompile(self) -> None:
+        """Compile every guarded function anew; all of them, or none where one cannot be."""
+        with self.lock:
+            _recompile(self._live())
+
     def _live(self) -> list[Any]:
         return list(self._guarded.values())
 

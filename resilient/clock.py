@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -16,12 +17,22 @@ class TimeSource(Protocol):
     def asleep(self, seconds: float, /) -> Awaitable[None]: ...
 
 
+class WaitingTimeSource(TimeSource, Protocol):
+    """A clock that also says when a wait for a lock is over (-1: never); without this, such waits take real time."""
+
+    def acquire(self, lock: threading.Lock, seconds: float, /) -> bool: ...
+
+
 def _monotonic() -> float:
     return time.monotonic()  # looked up on each call, so that freezegun and monkeypatching reach it
 
 
 def _sleep(seconds: float, /) -> None:
     time.sleep(seconds)
+
+
+def _acquire(lock: threading.Lock, seconds: float, /) -> bool:
+    return lock.acquire(True, seconds)
 
 
 def _asleep(seconds: float, /) -> Awaitable[None]:
@@ -31,26 +42,28 @@ def _asleep(seconds: float, /) -> Awaitable[None]:
 
 
 class Clock:
-    """Three callables that can be exchanged together; see `use`."""
+    """Four callables that can be exchanged together; see `use`."""
 
-    __slots__ = ("asleep", "monotonic", "sleep")
+    __slots__ = ("acquire", "asleep", "monotonic", "sleep")
 
     monotonic: Callable[[], float]
     sleep: Callable[[float], None]
     asleep: Callable[[float], Awaitable[None]]
+    acquire: Callable[[threading.Lock, float], bool]
 
     def __init__(self) -> None:
-        self.monotonic, self.sleep, self.asleep = _monotonic, _sleep, _asleep
+        self.monotonic, self.sleep, self.asleep, self.acquire = _monotonic, _sleep, _asleep, _acquire
 
     @contextmanager
     def use(self, source: TimeSource) -> Iterator[None]:
         """Let `source` be the time, process-wide, inside the block."""
-        before = self.monotonic, self.sleep, self.asleep
+        before = self.monotonic, self.sleep, self.asleep, self.acquire
         self.monotonic, self.sleep, self.asleep = source.monotonic, source.sleep, source.asleep
+        self.acquire = getattr(source, "acquire", _acquire)
         try:
             yield
         finally:
-            self.monotonic, self.sleep, self.asleep = before
+            self.monotonic, self.sleep, self.asleep, self.acquire = before
 
 
 CLOCK = Clock()

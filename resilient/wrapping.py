@@ -129,6 +129,18 @@ def _resumed_seam(fn: Callable[..., Any], first: Coroutine[Any, Any, Any]) -> La
     return invoke
 
 
+class StandIns:
+    """What is called in the place of guarded functions while faults are injected; asked when a chain is compiled."""
+
+    __slots__ = ("find",)
+
+    def __init__(self) -> None:
+        self.find: Callable[[Guarded], Any] | None = None
+
+
+STAND_INS = StandIns()
+
+
 class Site(NamedTuple):
     """Where a layer stands: the function at the end of its chain, and the policies around it, outermost first.
 
@@ -213,21 +225,22 @@ class Guarded(wrapt.FunctionWrapper):  # type: ignore[type-arg]
 
     def compiled(self) -> Callable[..., Any]:
         """The entry into a newly built chain; raises TypeError for what a policy cannot guard."""
-        kind, fn, policies = self._self_kind, self.__wrapped__, self._self_policies
+        kind, policies = self._self_kind, self._self_policies
+        fn = self.__wrapped__ if STAND_INS.find is None else STAND_INS.find(self)
         if kind is None:
-            return self._learning_entry()
+            return self._learning_entry(fn)
         return as_entry(chain(_seam(fn), kind, policies, fn, direct=True))
 
     def install(self, entry: Callable[..., Any]) -> None:
         """Let calls go through this entry, or to the function itself while everything is disabled."""
         _set_entry(self, self.__wrapped__ if registry.off else entry)
 
-    def _learning_entry(self) -> Callable[..., Any]:
+    def _learning_entry(self, fn: Any) -> Callable[..., Any]:
         """An entry for the first calls of a plain function: until it returns, nobody knows what."""
-        fn, policies = self.__wrapped__, self._self_policies
+        policies = self._self_policies
         settle = partial(_settle, weakref.ref(self))
         guarded = chain(_watchful_seam(fn, settle), Kind.SYNC, policies, fn)
-        unsure = kind_of(fn) is None
+        unsure = kind_of(self.__wrapped__) is None
 
         def learn(*args: Any, **kwargs: Any) -> Any:
             if unsure and asyncio._get_running_loop() is not None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from resilient.bulkhead.config import BulkheadConfig
 from resilient.bulkhead.state import CLOSED, Places, Ticket
 from resilient.circuit_breaker import CircuitBreaker
+from resilient.clock import CLOCK
 from resilient.deadlines import clip, remaining_time
 from resilient.errors import BulkheadClosedError, BulkheadFullError, RejectedError
 from resilient.events import HUB, CallRejected
@@ -142,7 +143,7 @@ class Bulkhead(BlockPolicy):
         limit = self._line_up(places, ticket)
         if not ticket.held:
             warn_if_loop_blocked(f"bulkhead {self.name} waits")
-            gate.acquire(timeout=-1 if limit is None else limit)
+            CLOCK.acquire(gate, -1 if limit is None else limit)
         self._admitted(places, ticket)
 
     async def _await(self, places: Places, ticket: Ticket) -> None:

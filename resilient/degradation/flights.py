@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
 
+from resilient.clock import CLOCK
+
 
 class Outcome(NamedTuple):
     """What came of a call: an answer, or an error. `genuine` is False for an answer that a fallback inside gave."""
@@ -76,7 +78,7 @@ class Flight:
         self._wakers[gate] = wake
         try:
             if not self.landed:
-                gate.acquire(timeout=-1 if seconds is None else seconds)
+                CLOCK.acquire(gate, -1 if seconds is None else seconds)
         finally:
             self._wakers.pop(gate, None)
         return self._delivered(got)

@@ -114,7 +114,7 @@ class Timeout(BlockPolicy):
             try:
                 worker = hire()
                 worker.begin(call, args, kwargs, due)
-                in_time = worker.finished.acquire(True, limit)
+                in_time = CLOCK.acquire(worker.finished, limit)
                 abandoned = None if in_time else worker.abandon()
             except BaseException:  # Ctrl-C while waiting
                 if worker is not None:

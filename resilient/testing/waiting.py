@@ -1,0 +1,81 @@
+"""Whether a thread waits for others, or works: told by the function it is in, and by what that waits for.
+
+A thread that was woken and has not run yet looks as if it waited; so what it waits for is looked at too.
+"""
+
+from __future__ import annotations
+
+import selectors
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import thread as pools
+from types import CodeType, FrameType
+from typing import Any
+
+from resilient import clock
+from resilient.testing import virtual_loops
+from resilient.timeout import workers
+
+
+def waits(frame: FrameType) -> bool:
+    """Whether the thread with this innermost frame seems to go on only when another thread, or time, lets it."""
+    code = frame.f_code
+    still_waits = _WAITS.get(code)
+    if still_waits is not None:
+        return still_waits(frame)
+    if code.co_filename == selectors.__file__:
+        # A loop that follows the clock waits for it, and is known to the clock; here it only looks.
+        return frame.f_back is None or frame.f_back.f_code.co_filename != virtual_loops.__file__
+    return code.co_filename == clock.__file__  # began to wait before the clock was in use
+
+
+def surely_waits(frame: FrameType) -> bool:
+    """The same where that is certain: nobody has woken it, and no real time will."""
+    still_waits = _WAITS.get(frame.f_code)
+    # A pool's thread may just have got its work, and have it nowhere yet where it would be seen.
+    if still_waits is None or still_waits is _pool or not still_waits(frame):
+        return False
+    return frame.f_locals.get("timeout") in (None, -1)
+
+
+def _condition(frame: FrameType) -> bool:
+    waiter = frame.f_locals.get("waiter")
+    if waiter is None or not waiter.locked():
+        return False
+    # Who starts a thread waits for one that has not run at all yet.
+    caller = frame.f_back
+    while caller is not None and caller.f_code.co_filename == threading.__file__:
+        if caller.f_code is threading.Thread.start.__code__:
+            return False
+        caller = caller.f_back
+    return True
+
+
+def _join(frame: FrameType) -> bool:
+    joined = frame.f_locals.get("self")
+    return joined is not None and joined.ident in sys._current_frames()
+
+
+def _pool(frame: FrameType) -> bool:
+    queue = frame.f_locals.get("work_queue")
+    return frame.f_locals.get("work_item") is None and queue is not None and bool(queue.empty())
+
+
+def _timeout_worker(frame: FrameType) -> bool:
+    return frame.f_locals.get("self") in workers._idle
+
+
+def _code(function: Any) -> CodeType:
+    code: CodeType = function.__code__
+    return code
+
+
+_WAITS: dict[CodeType, Callable[[FrameType], bool]] = {
+    _code(threading.Condition.wait): _condition,
+    _code(threading.Thread.join): _join,
+    _code(pools._worker): _pool,
+    _code(workers.Worker._work): _timeout_worker,
+}
+if hasattr(threading.Thread, "_wait_for_tstate_lock"):  # where `join` waits before Python 3.13
+    _WAITS[_code(threading.Thread._wait_for_tstate_lock)] = _join

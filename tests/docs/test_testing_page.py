@@ -1,0 +1,122 @@
+"""The page about `resilient.testing` names what the package has: options, defaults, members, faults."""
+
+import inspect
+import re
+from typing import Any
+
+import pytest
+
+from resilient import testing
+from resilient.testing import faults
+
+from . import pages
+from .test_reference import REFERENCE, words
+
+PAGE = "testing.md"
+OPTIONS: dict[str, Any] = {
+    "inject": testing.inject,
+    "FaultProxy": testing.FaultProxy,
+    "add": testing.FaultProxy.add,
+    "VirtualClock": testing.VirtualClock,
+}
+_ASKED_BY_THE_PROXY = {
+    "cuts",
+    "cuts_after",
+    "delay",
+    "delays",
+    "draws_for",
+    "meets",
+    "note",
+    "number",
+    "settings",
+    "slows",
+}
+#: Classes with a table of members, and what of them is no business of a user.
+MEMBERS: dict[type[Any], set[str]] = {
+    testing.Injection: {"owned"},
+    testing.FaultProxy: set(),
+    testing.ProxyFault: _ASKED_BY_THE_PROXY,
+    testing.VirtualClock: {"acquire", "autojump"},
+    faults.Fault: set(),
+}
+#: What its `__init__` puts into an injection.
+ATTRIBUTES = {testing.Injection: vars(testing.inject("json:dumps", faults.Latency(0)))}
+
+
+def own(function: Any) -> list[inspect.Parameter]:
+    """The parameters that a caller gives."""
+    return [one for one in inspect.signature(function).parameters.values() if one.name != "self"]
+
+
+def default(parameter: inspect.Parameter) -> str:
+    """A default as the tables show it."""
+    if parameter.default is inspect.Parameter.empty:
+        return "required"
+    return f"`{parameter.default!r}`"
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options(name: str) -> None:
+    """Each option has its row, in order, with its default; no row is left over."""
+    documented = {option: row[2] for option, row in words(PAGE, f"option of `{name}`").items()}
+
+    assert list(documented.items()) == [(one.name, default(one)) for one in own(OPTIONS[name])]
+
+
+@pytest.mark.parametrize("kind", MEMBERS, ids=lambda kind: kind.__name__)
+def test_members(kind: type[Any]) -> None:
+    """Each public member has its row; no row is left over."""
+    heading = f"{'method' if kind is faults.Fault else 'member'} of `{kind.__name__}`"
+    shown = [one for cell in words(PAGE, heading) for one in cell.split("`, `")]
+    documented = {one.removeprefix("await ").partition("(")[0] for one in shown}
+    names = {name for name in (*dir(kind), *ATTRIBUTES.get(kind, {})) if not name.startswith("_")}
+
+    assert documented == names - MEMBERS[kind]
+
+
+@pytest.mark.parametrize("name", faults.__all__)
+def test_faults(name: str) -> None:
+    """Each fault has its row, with its parameters and their defaults."""
+    shown = words(PAGE, "fault")[name][1].replace('"', "'")
+
+    for one in own(getattr(faults, name).__init__) if name != "Fault" else []:
+        expected = f"`{one.name}`, required" if default(one) == "required" else f"`{one.name}={one.default!r}`"
+        assert expected in shown
+
+
+def test_no_fault_is_left_over() -> None:
+    """No row of the table is about a fault that there is not."""
+    assert set(words(PAGE, "fault")) == set(faults.__all__)
+
+
+def test_kinds_of_faults() -> None:
+    """Each value that a fault chooses from is named in its row."""
+    choices = {
+        "NetworkFailure": faults.NetworkFailure.KINDS,
+        "DatabaseTimeout": faults.DatabaseTimeout.LIBRARIES,
+        "ResourceExhaustion": faults.ResourceExhaustion.RESOURCES,
+    }
+
+    for name, values in choices.items():
+        assert set(re.findall(r'"(\w+)"', words(PAGE, "fault")[name][1])) == set(values)
+
+
+def test_timings() -> None:
+    """Each timing has its row, with its parameter."""
+    made = {name for name, value in vars(testing.InjectionTiming).items() if isinstance(value, classmethod)}
+    calls = {f"InjectionTiming.{name}({own(getattr(testing.InjectionTiming, name))[0].name})" for name in made}
+
+    assert set(words(PAGE, "timing")) == calls | {"InjectionTiming.IMMEDIATE"}
+
+
+def test_moment() -> None:
+    """Each field of what a condition sees has its row, in order."""
+    assert tuple(words(PAGE, "field of `Moment`")) == testing.Moment._fields
+
+
+def test_every_public_name_is_documented() -> None:
+    """What `from resilient.testing import ...` offers can be found on the page."""
+    text = (REFERENCE / PAGE).read_text(encoding="utf-8")
+    imports = pages.read(REFERENCE / PAGE)[0][0].text
+
+    assert [name for name in testing.__all__ if name not in text or not re.search(rf"\b{name},", imports)] == []
