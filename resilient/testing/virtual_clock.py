@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
-from types import TracebackType
+from types import FrameType, TracebackType
 
 from resilient import _checks as check
 from resilient.clock import CLOCK
 from resilient.testing import virtual_loops
 from resilient.testing.real_sockets import forbidden
-from resilient.testing.waiting import surely_waits, waits
+from resilient.testing.waiting import frames, is_known, surely_waits, waits
 
 #: Whoever stands still for so long (real seconds) in code that is not known to wait is taken to wait all the same.
 PATIENCE = 1.0
@@ -64,6 +63,7 @@ class VirtualClock:
         self.autojump = check.flag("autojump", autojump)
         self._now = 0.0
         self._changed = threading.Condition(threading.RLock())
+        self._bystanders: dict[int, tuple[int, int]] = {}
         self._sleepers: set[Sleeper] = set()
         self._active = False
         self._stack = ExitStack()
@@ -79,6 +79,7 @@ class VirtualClock:
         # From where the real one stands, so that moments noted before the block still lie in the past.
         self._now = time.monotonic()
         self._active = True
+        self._bystanders = self._standing()
         with ExitStack() as stack:
             stack.callback(self._leave)
             stack.enter_context(CLOCK.use(self))
@@ -251,8 +252,7 @@ class VirtualClock:
 
     def _standing(self) -> dict[int, tuple[int, int]]:
         me = threading.get_ident()
-        frames = sys._current_frames()
-        return {ident: (id(frame), frame.f_lasti) for ident, frame in frames.items() if ident != me}
+        return {ident: (id(frame), frame.f_lasti) for ident, frame in frames().items() if ident != me}
 
     def _is_stirred(self) -> bool:
         return any(one.stirred is not None and one.stirred() for one in list(self._sleepers))
@@ -263,10 +263,18 @@ class VirtualClock:
             if self._is_stirred() or any(one.due is not None and one.due <= self._now for one in self._sleepers):
                 return False  # woken, and not yet up
             # From one moment: who waits in it goes on only when somebody who works in it lets him.
-            frames = sys._current_frames()
+            standing = frames()
             sleeping = {one.thread for one in self._sleepers if one.exact or not surely}
         sleeping.add(threading.get_ident())
         if self._jumper is not None and self._jumper.ident is not None:
             sleeping.add(self._jumper.ident)
-        judge = surely_waits if surely else waits
-        return all(ident in sleeping or judge(frame) for ident, frame in frames.items())
+        if surely:
+            return all(ident in sleeping or surely_waits(frame) for ident, frame in standing.items())
+        return all(
+            ident in sleeping or waits(frame) or self._is_bystander(ident, frame) for ident, frame in standing.items()
+        )
+
+    def _is_bystander(self, ident: int, frame: FrameType) -> bool:
+        """Whether a thread has stood still since before the block, whatever it waits for."""
+        # Not where it is known what is waited for: who was woken there, and has not run yet, has not moved either.
+        return not is_known(frame) and self._bystanders.get(ident) == (id(frame), frame.f_lasti)

@@ -5,6 +5,7 @@ A thread that was woken and has not run yet looks as if it waited; so what it wa
 
 from __future__ import annotations
 
+import gc
 import selectors
 import sys
 import threading
@@ -17,6 +18,21 @@ from resilient import clock
 from resilient.testing import virtual_loops
 from resilient.timeout import workers
 
+_looking = threading.RLock()
+
+
+def frames() -> dict[int, FrameType]:
+    """The innermost frames of all threads, of one moment."""
+    with _looking:
+        collects = gc.isenabled()
+        # Or Python 3.11 stands still for ever, where it collects garbage meanwhile and a thread begins or ends.
+        gc.disable()
+        try:
+            return sys._current_frames()
+        finally:
+            if collects:
+                gc.enable()
+
 
 def waits(frame: FrameType) -> bool:
     """Whether the thread with this innermost frame seems to go on only when another thread, or time, lets it."""
@@ -28,6 +44,11 @@ def waits(frame: FrameType) -> bool:
         # A loop that follows the clock waits for it, and is known to the clock; here it only looks.
         return frame.f_back is None or frame.f_back.f_code.co_filename != virtual_loops.__file__
     return code.co_filename == clock.__file__  # began to wait before the clock was in use
+
+
+def is_known(frame: FrameType) -> bool:
+    """Whether it can be told what a thread with this innermost frame waits for."""
+    return frame.f_code in _WAITS
 
 
 def surely_waits(frame: FrameType) -> bool:
@@ -54,7 +75,7 @@ def _condition(frame: FrameType) -> bool:
 
 def _join(frame: FrameType) -> bool:
     joined = frame.f_locals.get("self")
-    return joined is not None and joined.ident in sys._current_frames()
+    return joined is not None and joined.ident in frames()
 
 
 def _pool(frame: FrameType) -> bool:

@@ -1,8 +1,11 @@
 """VirtualClock: the time of every policy passes when it is told to, in threads and in event loops."""
 
 import asyncio
+import os
 import random
 import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -412,6 +415,44 @@ def test_project_in_a_folder_of_that_name(tmp_path):
         assert timeout(1)(names["work"])() == "answer"
 
 
+GARBAGE = """
+import gc, threading, time
+from resilient.testing.waiting import frames
+
+class Garbage:
+    def __init__(self):
+        self.me = self
+    def __del__(self):
+        time.sleep(0.0001)
+
+def start():
+    while time.monotonic() < end:
+        thread = threading.Thread(target=int)
+        thread.start()
+        thread.join()
+
+gc.set_threshold(7, 5, 5)
+end = time.monotonic() + 1
+threads = [threading.Thread(target=start) for _ in range(3)]
+for thread in threads:
+    thread.start()
+while time.monotonic() < end:
+    [Garbage() for _ in range(2)]
+    frames()
+for thread in threads:
+    thread.join()
+assert gc.isenabled()
+print("fine")
+"""
+
+
+def test_looking_at_threads_does_not_stop_the_process():
+    """Looking at the threads, while others begin and end and garbage is collected, comes to an end."""
+    command = [sys.executable, "-c", GARBAGE]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 - our own
+    assert (result.stdout, result.stderr) == ("fine\n", "")
+
+
 def test_late_work_times_out_at_its_limit():
     """A wait by the clock inside a timeout that is longer than it ends the call exactly at the limit."""
 
@@ -549,3 +590,21 @@ def test_degrade_cache_ages(clock):
     assert load() == "first"
     clock.advance(MINUTE)
     assert load() == "second"
+
+
+def test_bystanders_do_not_hold_up_time():
+    """A thread that has waited for the world since before the block has nothing to do with it."""
+    reading, writing = os.pipe()
+    bystander = threading.Thread(target=os.read, args=(reading, 1), daemon=True)
+    bystander.start()
+    time.sleep(0.05)
+    began = time.perf_counter()
+    with VirtualClock(autojump=True) as clock:
+        for _ in range(20):
+            clock.sleep(60)
+    took = time.perf_counter() - began
+    os.write(writing, b"x")
+    bystander.join(5)
+    os.close(reading)
+    os.close(writing)
+    assert took < 10  # one second for each jump, where the clock would wait for it
