@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 
 from resilient import __version__
+from resilient.cli.chaos_arguments import add_chaos
 from resilient.cli.parser import Parser
 from resilient.cli.plan_arguments import add_plan
 from resilient.demo.settings import LIMITS, Settings
@@ -42,6 +43,7 @@ def build_parser() -> Parser:
     _add_demo(commands)
     _add_schema(commands)
     add_plan(commands)
+    add_chaos(commands)
     return parser
 
 

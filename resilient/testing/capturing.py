@@ -8,7 +8,7 @@ from typing import Any
 
 from resilient._registry import registry
 from resilient.events import Event
-from resilient.testing.virtual_clock import VirtualClock
+from resilient.testing.clocks.virtual_clock import VirtualClock
 
 
 @contextmanager

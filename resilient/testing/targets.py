@@ -169,6 +169,11 @@ def _resolved(path: str) -> tuple[Any, str, Any]:
         raise UnknownNameError(f"target={path!r}: cannot be found: {error}") from None
 
 
+def as_called(function: Any) -> Any:
+    """What whoever looks the function up calls now: a stand-in, where one was put in its place."""
+    return next((one.put for one in _places if one.found is function), function)
+
+
 def like(function: Any, stand_in: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]) -> Any:
     """A stand-in that looks like the function, binds like it, and is called as `stand_in(function, args, kwargs)`."""
     return wrapt.FunctionWrapper(function, lambda wrapped, instance, args, kwargs: stand_in(wrapped, args, kwargs))

@@ -51,13 +51,26 @@ class LoopTimer:
         self.armed = False
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for number, (task, due) in list(self.calls.items()):
-            if due > now:
-                self.armed = True
-                loop.call_at(due, self.fire, context=self.context)
-                return
-            del self.calls[number]
-            task.cancel()
+        expired, next_due = self._expired(now)
+        for number in expired:
+            if (call := self.calls.pop(number, None)) is not None:
+                call[0].cancel()
+        if next_due is not None:
+            self.armed = True
+            loop.call_at(next_due, self.fire, context=self.context)
+
+    def _expired(self, now: float) -> tuple[list[int], float | None]:
+        """The calls that are due, and when the next one will be; looks at no others, of which there may be many."""
+        while True:
+            expired: list[int] = []
+            try:
+                for number, (_, due) in self.calls.items():
+                    if due > now:
+                        return expired, due
+                    expired.append(number)
+                return expired, None
+            except RuntimeError:  # the garbage collector has ended a call meanwhile
+                continue
 
 
 class VaryingTimer(LoopTimer):

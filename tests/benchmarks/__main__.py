@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import garbage, imports, memory, recoveries, report, rivals, threads
+from . import garbage, imports, injections, memory, recoveries, report, rivals, simulations, threads
 from .candidates import BASELINE, OURS, Library, acases, cases
 from .harness import Effort, Row, ameasure, measure
 from .loops import AREFERENCES, REFERENCES
@@ -68,6 +68,9 @@ def main(arguments: Sequence[str]) -> int:
     rows += memory.measure(OURS.name, count, calls, wanted)
     if wanted(f"memory/garbage/{OURS.name}"):
         rows += garbage.measure(OURS.name)
+
+    rows += injections.measure(OURS.name, effort, rng, wanted)
+    rows += simulations.measure(OURS.name, quick, rng, wanted)
 
     # Last, as DBOS has threads of its own.
     rows += recoveries.measure(OURS.name, 5 if quick else 15, 300 if quick else 10_000, wanted)

@@ -180,3 +180,58 @@ def test_bad_options(run, option, words):
     result = run("def test_one(): pass", option)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"*{words}*"])
+
+
+SCENARIO = """
+    from resilient.testing import (ErrorInjectionConfig, ErrorInjectionType, ExpectedRecoveryBehavior,
+        RecoveryTestScenario)
+
+    def scenario(fn, **options):
+        fault = ErrorInjectionConfig(ErrorInjectionType.NETWORK_FAILURE, fn, error_rate=0.5)
+        return RecoveryTestScenario("s", "S", "", fn, fault, ExpectedRecoveryBehavior(max_recovery_time=5), 30,
+            virtual_time=True, **options)
+"""
+
+
+def test_recovery_runs_scenarios_with_the_seed_of_the_test(run):
+    """The fixture is a framework whose seed is the test's: the same option, the same hits; and it writes reports."""
+    source = f"""{SCENARIO}
+    def test_one(recovery, capsys):
+        result = recovery.run(scenario(service))
+        with capsys.disabled():
+            print("hits", result.seed, [one.ok for one in result.operations])
+        result.assert_ok()
+        assert "--resilience-seed 5" in result.replay and "test_it.py::test_one" in result.replay
+"""
+    first, second = (run(source, "--resilience-seed", "5", "-s", "--resilience-report", "out") for _ in range(2))
+    first.assert_outcomes(passed=1)
+    hits = [[line for line in one.outlines if "hits" in line] for one in (first, second)]
+    assert hits[0] == hits[1] != []
+
+
+def test_recovery_writes_reports(run, pytester):
+    """With a folder for reports, what the fixture has run is there as HTML, JSON, JUnit and Markdown."""
+    source = f"""{SCENARIO}
+    async def service_async():
+        return 1
+
+    def test_one(recovery):
+        recovery.run(scenario(service)).assert_ok()
+"""
+    run(source, "--resilience-report", "out").assert_outcomes(passed=1)
+    suffixes = {file.name.partition(".recovery.")[2] for file in (pytester.path / "out").iterdir()}
+    assert suffixes >= {"html", "json", "xml", "md"}
+
+
+def test_injections_without_a_seed_have_the_one_of_the_test(run):
+    """What a test injects without the fixture, and without a seed, is the same again with the same option."""
+    source = """
+    def test_one(capsys):
+        with inject(service, faults.NetworkFailure(), rate=0.5) as one, inject(service, faults.Latency(0)) as two:
+            with capsys.disabled():
+                print("seeds", one.seed, two.seed)
+        assert one.seed != two.seed
+"""
+    results = [run(source, "--resilience-seed", seed, "-s") for seed in ("5", "5", "6")]
+    seeds = [[line for line in one.outlines if "seeds" in line] for one in results]
+    assert seeds[0] == seeds[1] != seeds[2]

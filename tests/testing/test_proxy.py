@@ -11,7 +11,7 @@ import pytest
 
 from resilient import ConfigurationError
 from resilient.testing.guard import InjectionRefusedError
-from resilient.testing.proxy import FaultProxy
+from resilient.testing.network.proxy import FaultProxy
 
 from .proxy_helpers import (
     Server,

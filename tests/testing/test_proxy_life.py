@@ -15,9 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from resilient.testing import proxy_connections, proxy_home, proxy_listener
-from resilient.testing.proxy import FaultProxy
-from resilient.testing.virtual_clock import VirtualClock
+from resilient.testing.clocks.virtual_clock import VirtualClock
+from resilient.testing.network import connections as proxy_connections
+from resilient.testing.network import home as proxy_home
+from resilient.testing.network import listener as proxy_listener
+from resilient.testing.network.proxy import FaultProxy
 
 from .proxy_helpers import WAIT, Server, asked, connect, echo, eventually, outcome, reset, swallow
 
@@ -246,7 +248,7 @@ def test_interrupt_while_starting_leaves_nothing(echoes, monkeypatch, nothing_le
 def test_interrupt_ends_a_program(echoes):
     """Ctrl-C in the block of a program ends it at once, as it would without a proxy."""
     program = (
-        "import time\nfrom resilient.testing.proxy import FaultProxy\n"
+        "import time\nfrom resilient.testing.network.proxy import FaultProxy\n"
         f"with FaultProxy('127.0.0.1', {echoes.port}) as proxy:\n"
         "    proxy.blackhole()\n    print(proxy.port, flush=True)\n    time.sleep(60)\n"
     )

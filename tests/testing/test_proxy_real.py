@@ -14,7 +14,7 @@ import redis
 import requests
 
 from resilient import retry
-from resilient.testing.proxy import FaultProxy
+from resilient.testing.network.proxy import FaultProxy
 
 from .proxy_helpers import eventually, running_redis
 

@@ -417,7 +417,7 @@ def test_project_in_a_folder_of_that_name(tmp_path):
 
 GARBAGE = """
 import gc, threading, time
-from resilient.testing.waiting import frames
+from resilient.testing.clocks.waiting import frames
 
 class Garbage:
     def __init__(self):

@@ -10,7 +10,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import NamedTuple, Protocol
 
-from resilient.testing.proxy_faults import ProxyFault, Way
+from resilient.testing.network.proxy_faults import ProxyFault, Way
 
 # What one way of a connection keeps at most, in bytes; delayed data is kept for longer, and must not be slower for it.
 _ROOM = 1 << 20

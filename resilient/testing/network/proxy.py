@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import random
 import socket
 import weakref
 from types import TracebackType
 from typing import Any
 
 from resilient import _checks as check
+from resilient.testing import seeds
 from resilient.testing.guard import check_allowed
-from resilient.testing.proxy_connections import Link
-from resilient.testing.proxy_faults import DOWN, UP, ProxyFault, Settings, Way, checked
-from resilient.testing.proxy_home import Home
-from resilient.testing.proxy_listener import HOST, Listener
+from resilient.testing.network.connections import Link
+from resilient.testing.network.home import Home
+from resilient.testing.network.listener import HOST, Listener
+from resilient.testing.network.proxy_faults import DOWN, UP, ProxyFault, Settings, Way, checked
 
 _proxies: weakref.WeakSet[FaultProxy] = weakref.WeakSet()
 
@@ -46,7 +46,7 @@ class FaultProxy:
         check_allowed(check.flag("allow_in_production", allow_in_production))
         _check_server(host, port, seed)
         self._server = (host, port)
-        self._seed = random.SystemRandom().getrandbits(32) if seed is None else seed
+        self._seed = seeds.fresh() if seed is None else seed
         self._faults: tuple[ProxyFault, ...] = ()
         self._numbers = itertools.count(1)
         self._bytes: dict[Way, int] = {UP: 0, DOWN: 0}

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from resilient.testing.proxy_faults import DOWN, UP, ProxyFault, Way
-from resilient.testing.proxy_flows import End, Flow
+from resilient.testing.network.flows import End, Flow
+from resilient.testing.network.proxy_faults import DOWN, UP, ProxyFault, Way
 
 _log = logging.getLogger("resilient.testing")
 

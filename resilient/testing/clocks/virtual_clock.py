@@ -11,9 +11,9 @@ from types import FrameType, TracebackType
 
 from resilient import _checks as check
 from resilient.clock import CLOCK
-from resilient.testing import virtual_loops
-from resilient.testing.real_sockets import forbidden
-from resilient.testing.waiting import frames, is_known, surely_waits, waits
+from resilient.testing.clocks import virtual_loops
+from resilient.testing.clocks.real_sockets import forbidden
+from resilient.testing.clocks.waiting import frames, is_known, surely_waits, waits
 
 #: Whoever stands still for so long (real seconds) in code that is not known to wait is taken to wait all the same.
 PATIENCE = 1.0
@@ -103,6 +103,11 @@ class VirtualClock:
         if self._jumper is not None:
             self._jumper.join()
 
+    @classmethod
+    def in_use(cls) -> VirtualClock | None:
+        """The one whose block is being executed."""
+        return cls._current
+
     @property
     def is_active(self) -> bool:
         """Whether the block is being executed."""
@@ -152,6 +157,22 @@ class VirtualClock:
         finally:
             with self._changed:
                 self._sleepers.discard(sleeper)
+
+    def _wait_until(self, done: Callable[[], bool], seconds: float) -> None:
+        """Return when `done()` says so, after so many seconds at the latest; who makes it so calls `_stir`."""
+        with self._changed:
+            sleeper = self._lie_down(self._now + seconds, self._changed.notify_all, done)
+            try:
+                while self._active and self._now < sleeper.due and not done():  # type: ignore[operator]  # as above
+                    if not self._jump_if_alone():
+                        self._changed.wait()
+            finally:
+                self._sleepers.discard(sleeper)
+
+    def _stir(self) -> None:
+        """Let those who `_wait_until` something look again."""
+        with self._changed:
+            self._changed.notify_all()
 
     # What tests do
 

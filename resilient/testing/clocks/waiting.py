@@ -15,7 +15,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from resilient import clock
-from resilient.testing import virtual_loops
+from resilient.testing.clocks import virtual_loops
 from resilient.timeout import workers
 
 _looking = threading.RLock()

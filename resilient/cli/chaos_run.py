@@ -1,0 +1,114 @@
+"""`resilient chaos run`: runs the scenarios of a file, shows how it goes, and writes reports."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from resilient.cli.chaos_command import check_environment, chosen
+from resilient.cli.chaos_progress import Lines, Progress, Quiet, Watching, summed
+from resilient.cli.plan_output import CommandError, Output, tell, width_of
+from resilient.testing import seeds
+from resilient.testing.files.loading import load_scenarios
+from resilient.testing.recovery.framework import RecoveryTestFramework
+from resilient.testing.recovery.report import TestReport
+from resilient.testing.recovery.result import RecoveryTestResult
+from resilient.testing.recovery.scenario import RecoveryTestScenario
+
+_FILES = ("report.html", "report.json", "report.xml", "report.md")
+
+
+def run_command(arguments: argparse.Namespace) -> int:
+    """Run the scenarios asked for; 0 if all passed, else 1."""
+    check_environment(arguments.allow_in_production)
+    scenarios = chosen(load_scenarios(arguments.file), arguments.ids, arguments.file)
+    directory = None if arguments.report is None else _directory(arguments.report)
+    out = sys.stderr if arguments.json else sys.stdout
+    report, broken = _run_all(scenarios, progress_for(out, scenarios, quiet=arguments.quiet), arguments)
+    if arguments.json:
+        Output(sys.stdout).write(report.to_json().rstrip("\n"))
+    if directory is not None:
+        _save(report, directory, Output(out))
+    Output(out).write(summed(report, broken))
+    return 0 if report.ok and not broken else 1
+
+
+def progress_for(out: TextIO, scenarios: Sequence[RecoveryTestScenario], *, quiet: bool) -> Progress:
+    """What suits the reader: a live table on a terminal where rich is installed, lines everywhere else."""
+    if quiet:
+        return Quiet(out)
+    capable = width_of(out) is not None and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+    if capable and importlib.util.find_spec("rich") is not None:
+        from resilient.cli.chaos_table import Table
+
+        return Table(out, scenarios)
+    return Lines(out)
+
+
+def _run_all(
+    scenarios: Sequence[RecoveryTestScenario], progress: Progress, arguments: argparse.Namespace
+) -> tuple[TestReport, int]:
+    """The results, and how many could not be run."""
+    framework = RecoveryTestFramework(Watching(progress), allow_in_production=arguments.allow_in_production)
+    results: list[RecoveryTestResult] = []
+    try:
+        for scenario in scenarios:
+            progress.begin(scenario)
+            try:
+                results.append(_run(framework, scenario, arguments))
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it has to say, the next one is to run
+                progress.broken(scenario, said(error))
+            else:
+                progress.end(results[-1])
+    finally:
+        progress.close()
+    return TestReport(results), len(scenarios) - len(results)
+
+
+def _run(
+    framework: RecoveryTestFramework, scenario: RecoveryTestScenario, arguments: argparse.Namespace
+) -> RecoveryTestResult:
+    words = ["resilient", "chaos", "run", arguments.file, scenario.id]
+    seed = arguments.seed
+    own = [one.seed for one in scenario.injections if one.seed is not None]
+    if seed is None and not own:
+        seed = seeds.fresh()
+    if seed is not None:
+        # With an equals sign, or a negative one would look like an option.
+        words += ["--seed", str(seed)] if seed >= 0 else [f"--seed={seed}"]
+    if arguments.allow_in_production:
+        words.append("--allow-in-production")
+    # Where the file has some, those of the other faults follow from it, so that the file alone says all.
+    with seeds.session(str(own[0] if seed is None else seed), shlex.join(words)):
+        return framework.run_test_scenario(scenario, seed=seed)
+
+
+def said(error: BaseException) -> str:
+    """An error in a line."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _directory(path: str) -> Path:
+    """The directory for reports, made before anything runs; CommandError where it cannot be."""
+    directory = Path(path)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise CommandError(f"--report {path}: cannot be made: {getattr(error, 'strerror', None) or error}") from None
+    return directory
+
+
+def _save(report: TestReport, directory: Path, out: Output) -> None:
+    for name in _FILES:
+        try:
+            path: Any = report.save(directory / name)
+        except OSError as error:
+            tell(f"resilient chaos run: {directory / name} cannot be written: {error.strerror or error}")
+            raise CommandError("not all reports were written") from None
+        out.write(f"wrote {path}")

@@ -1,0 +1,1 @@
+"""Time that passes when it is told to."""

@@ -1,0 +1,1 @@
+"""Recovery tests: scenarios, their runs, and the verdicts on them."""

@@ -1,0 +1,253 @@
+"""One run of a scenario: in which time, from which seeds, and what came of it; again where that was not to be."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+import random
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from resilient._registry import registry
+from resilient.circuit_breaker import CircuitState
+from resilient.testing import seeds
+from resilient.testing.clocks import real_sockets
+from resilient.testing.clocks.virtual_clock import VirtualClock
+from resilient.testing.guard import check_allowed
+from resilient.testing.recovery import running
+from resilient.testing.recovery.collector import RecoveryMetricsCollector
+from resilient.testing.recovery.configs import NETWORK, check_seed
+from resilient.testing.recovery.recording import Recording
+from resilient.testing.recovery.result import RecoveryTestResult, TestStatus
+from resilient.testing.recovery.scenario import RecoveryTestScenario
+from resilient.testing.recovery.sources import source_of
+from resilient.testing.recovery.statistics import percentile, wilson
+from resilient.testing.recovery.verdict import judged, phases
+
+
+class Attempts:
+    """A run, and where it turns out that it needs real time, or an event loop, another."""
+
+    def __init__(
+        self,
+        scenario: RecoveryTestScenario,
+        seed: int | str | None,
+        collector: RecoveryMetricsCollector,
+        *,
+        allow_in_production: bool,
+    ) -> None:
+        check_seed(seed)
+        check_surroundings(allow_in_production)
+        self.allow_in_production = allow_in_production
+        self.scenario = scenario
+        # Known before the first run, so that the second meets the same faults.
+        self.seeds = _seeds_for(seed, [config.seed for config in scenario.injections])
+        self.given = seed is not None or scenario.injections[0].seed is not None
+        self.collector = collector
+        self.is_async = inspect.iscoroutinefunction(scenario.workload)
+        has_network = any(one.source == NETWORK for one in scenario.injections)
+        self.is_virtual = scenario.virtual_time is not False and VirtualClock.in_use() is None and not has_network
+
+    def __iter__(self) -> Iterator[Attempt]:
+        attempt = Attempt(self)
+        yield attempt
+        while attempt.is_to_repeat:
+            attempt = Attempt(self)
+            yield attempt
+
+
+def _seeds_for(seed: int | str | None, given: list[int | str | None]) -> list[int | str]:
+    """A seed for each fault; from one they all follow, where one is given, or none."""
+    first = next((one for one in (seed, given[0]) if one is not None), None)
+    start = seeds.fresh() if first is None else first
+    own = [None if seed is not None else one for one in given]
+    return [start, *(f"{start}:{number}" if one is None else one for number, one in enumerate(own[1:], 1))]
+
+
+class Attempt:
+    """One run of a scenario, in the time it is to have."""
+
+    result: RecoveryTestResult
+
+    def __init__(self, plan: Attempts) -> None:
+        self._plan = plan
+        self._stack = ExitStack()
+        self._refusals = real_sockets.refusals
+        self.is_to_repeat = False
+
+    def __enter__(self) -> Attempt:
+        plan = self._plan
+        with ExitStack() as stack:
+            if plan.is_virtual:
+                stack.enter_context(_own_time())
+            if VirtualClock.in_use() is not None:
+                stack.enter_context(_own_draws(plan.seeds[0]))
+            pairs = zip(plan.scenario.injections, plan.seeds, strict=True)
+            allowed = plan.allow_in_production
+            sources = [source_of(one, seed, allow_in_production=allowed) for one, seed in pairs]
+            self._started_at = time.time()
+            self._recording = Recording(plan.scenario, sources, plan.collector)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, tb: Any) -> bool:
+        self._stack.close()
+        if isinstance(error, running.IsAsyncError):
+            self._plan.is_async = self.is_to_repeat = True
+            return True
+        if (error is None or isinstance(error, Exception)) and self._needs_real_time():
+            self._plan.is_virtual, self.is_to_repeat = False, True
+        return self.is_to_repeat
+
+    def _needs_real_time(self) -> bool:
+        is_free = self._plan.is_virtual and self._plan.scenario.virtual_time is None
+        return is_free and real_sockets.refusals > self._refusals
+
+    def run(self) -> None:
+        if self._plan.is_async:
+            if asyncio._get_running_loop() is not None:
+                raise RuntimeError("the workload is async, and a loop is running here: await arun_test_scenario(...)")
+            asyncio.run(running.run_async(self._recording))
+        else:
+            running.run_sync(self._recording)
+        self._conclude()
+
+    async def arun(self) -> None:
+        if self._plan.is_async:
+            await running.run_async(self._recording)
+        else:
+            recording = self._recording
+            await running.finished_thread(lambda: running.run_sync(recording), recording.abandon)
+        self._conclude()
+
+    def _conclude(self) -> None:
+        recording, scenario = self._recording, self._plan.scenario
+        duration = recording.now()
+        operations = recording.operations()
+        times = sorted(one.duration for one in operations)
+        successes = sum(one.ok for one in operations)
+        course, seed = recording.course, self._plan.seeds[0]
+        recovered = course.recovered_at
+        faults = tuple(one.record(recording.origin, duration) for one in recording.sources)
+        _tell_faults(recording, duration)
+        result = RecoveryTestResult(
+            scenario_id=scenario.id,
+            scenario_name=scenario.name,
+            description=scenario.description,
+            execution_id=uuid.uuid4().hex,
+            status=TestStatus.INCONCLUSIVE,
+            reasons=(),
+            seed=seed,
+            replay=seeds.command(given=self._plan.given),
+            started_at=self._started_at,
+            completed_at=time.time(),
+            duration=duration,
+            success_rate=successes / len(operations) if operations else 0.0,
+            success_interval=wilson(successes, len(operations)),
+            average_response_time=sum(times) / len(times) if times else 0.0,
+            p50=percentile(times, 0.5),
+            p95=percentile(times, 0.95),
+            p99=percentile(times, 0.99),
+            recovery_time=None if recovered is None else max(0.0, recovered - course.fault_end),
+            recovery_time_from_start=None if recovered is None else max(0.0, recovered - course.fault_start),
+            data_consistent=None,
+            checks=(),
+            phases=phases(recording, operations, duration),
+            faults=faults,
+            events=tuple(recording.collector.events),
+            operations=operations,
+            metrics=dict(recording.collector.collect_metrics(scenario.id)),
+            error_logs=recording.error_logs,
+            weight=scenario.weight,
+            source=scenario.source,
+        )
+        self.result = judged(result, recording)
+
+
+def check_surroundings(allow_in_production: bool) -> None:
+    """Raise InjectionRefusedError in production, and ConfigurationError where no scenario could run."""
+    check_allowed(allow_in_production)
+    running.check_clock()
+
+
+def unable(scenario: RecoveryTestScenario, error: Exception) -> RecoveryTestResult:
+    """The result of a scenario that could not be run, as with a target that is not there."""
+    text = f"{type(error).__name__}: {error}"
+    now = time.time()
+    return RecoveryTestResult(
+        scenario_id=scenario.id,
+        scenario_name=scenario.name,
+        description=scenario.description,
+        execution_id=uuid.uuid4().hex,
+        status=TestStatus.INCONCLUSIVE,
+        reasons=(f"it could not be run: {text}",),
+        seed="",
+        replay=seeds.command(),
+        started_at=now,
+        completed_at=now,
+        duration=0.0,
+        success_rate=0.0,
+        success_interval=wilson(0, 0),
+        average_response_time=0.0,
+        p50=0.0,
+        p95=0.0,
+        p99=0.0,
+        recovery_time=None,
+        recovery_time_from_start=None,
+        data_consistent=None,
+        checks=(),
+        phases=(),
+        faults=(),
+        events=(),
+        operations=(),
+        metrics={},
+        error_logs=(text,),
+        weight=scenario.weight,
+        source=scenario.source,
+    )
+
+
+def _tell_faults(recording: Recording, duration: float) -> None:
+    course = recording.course
+    for source in recording.sources:
+        began = source.began
+        if began is None or began - recording.origin > duration:
+            continue
+        ended = min(recording.origin + course.fault_end, source.ended or began)
+        recording.collector.tell("fault begins", source.label, f"on {source.record(0).target}", began)
+        if ended - recording.origin <= duration:
+            recording.collector.tell("fault ends", source.label, f"fired {source.fired} times", max(began, ended))
+
+
+@contextmanager
+def _own_draws(seed: int | str) -> Iterator[None]:
+    """Let what is drawn by chance, such as the jitter of retries, follow from the seed, too.
+
+    Not in real time, in which nothing happens twice at the same moment anyway.
+    """
+    before = random.getstate()
+    random.seed(f"{seed}")
+    try:
+        yield
+    finally:
+        random.setstate(before)
+
+
+@contextmanager
+def _own_time() -> Iterator[None]:
+    """A virtual clock that jumps. What breakers have seen at its moments, which are yet to come, is forgotten."""
+    before = {name: one.get_metrics() for name, one in registry.circuit_breakers.items()}
+    try:
+        with VirtualClock(autojump=True) as clock:
+            # From a whole second on, so that no time is rounded differently in the next run.
+            clock.advance(math.ceil(clock.monotonic()) - clock.monotonic())
+            yield
+    finally:
+        for name, breaker in registry.circuit_breakers.items():
+            is_stale = breaker.state in (CircuitState.OPEN, CircuitState.HALF_OPEN) or breaker.config.window_duration
+            if is_stale and breaker.get_metrics() != before.get(name):
+                breaker.reset()

@@ -1,0 +1,1 @@
+"""A bookshop that depends on a service it does not own."""
