@@ -51,7 +51,9 @@ class Composable:
             raise TypeError(f"{describe(fn)} is async: use `await policy.acall(...)`")
         self._bind_parts(fn)
         try:
-            return cast(R, chain(_sync_seam(fn), kind or Kind.SYNC, self.parts, fn)(args, kwargs))
+            return cast(
+                R, chain(_sync_seam(fn), kind or Kind.SYNC, self.parts, fn, by_method=self._is_several)(args, kwargs)
+            )
         except FoundCoroutine as found:
             found.coroutine.close()
         raise TypeError(f"{describe(fn)} returned a coroutine: use `await policy.acall(...)`")
@@ -63,7 +65,14 @@ class Composable:
         if kind_of(fn) in (Kind.GENERATOR, Kind.ASYNC_GENERATOR):
             raise TypeError(f"{describe(fn)} is a generator function: iterate over `policy(fn)(...)`")
         self._bind_parts(fn)
-        return cast(R, await chain(_async_seam(fn), Kind.ASYNC, self.parts, fn)(args, kwargs))
+        return cast(
+            R, await chain(_async_seam(fn), Kind.ASYNC, self.parts, fn, by_method=self._is_several)(args, kwargs)
+        )
+
+    @property
+    def _is_several(self) -> bool:
+        """Whether it stands for others, which may have a `call` of their own; its own has been called already."""
+        return self.parts[0] is not self
 
     def _bind_parts(self, fn: Any) -> None:
         for policy in self.parts:
@@ -96,6 +105,13 @@ class Policy(Composable):
     """
 
     config: Any
+    #: The kinds of functions that a subclass guards by a `call` or `acall` of its own.
+    own_calls: ClassVar[frozenset[Kind]] = frozenset()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        own = (cls.call is not Composable.call and Kind.SYNC, cls.acall is not Composable.acall and Kind.ASYNC)
+        cls.own_calls = frozenset(kind for kind in own if kind)
 
     def __init__(self, config: Any, name: str | None) -> None:
         self.config = config

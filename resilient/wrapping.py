@@ -162,15 +162,42 @@ async def _ending(
         first.close()
 
 
-def chain(call: Layer, kind: Kind, policies: tuple[Policy, ...], fn: Any, direct: bool = False) -> Layer:
+def chain(
+    call: Layer, kind: Kind, policies: tuple[Policy, ...], fn: Any, direct: bool = False, by_method: bool = True
+) -> Layer:
     """Put the policies' layers around `call`, which calls `fn`; the first policy is the outermost.
 
     direct: `call` does nothing but call `fn`, so the innermost layer may do so itself.
+    by_method: a policy whose class has a `call` or `acall` of its own guards by that; not within that method.
     """
     for index in range(len(policies) - 1, -1, -1):
-        innermost = direct and index == len(policies) - 1
-        call = getattr(policies[index], kind.value)(call, Site(fn, policies[:index], innermost))
+        policy = policies[index]
+        if by_method and kind in policy.own_calls:
+            call = _by_acall(policy, call) if kind is Kind.ASYNC else _by_call(policy, call)
+        else:
+            innermost = direct and index == len(policies) - 1
+            call = getattr(policy, kind.value)(call, Site(fn, policies[:index], innermost))
     return call
+
+
+def _by_call(policy: Policy, call: Layer) -> Layer:
+    def inner(*args: Any, **kwargs: Any) -> Any:
+        return call(args, kwargs)
+
+    def own(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return policy.call(inner, *args, **kwargs)
+
+    return own
+
+
+def _by_acall(policy: Policy, call: Layer) -> Layer:
+    async def inner(*args: Any, **kwargs: Any) -> Any:
+        return await call(args, kwargs)
+
+    async def own(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return await policy.acall(inner, *args, **kwargs)
+
+    return own
 
 
 @functools.lru_cache(maxsize=256)

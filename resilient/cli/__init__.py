@@ -11,10 +11,9 @@ import sys
 from collections.abc import Sequence
 
 from resilient.cli.arguments import build_parser
+from resilient.cli.codes import INTERRUPTED
 
 __all__ = ["main"]
-
-INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from resilient.cli.parser import Parser
 
 _EPILOG = (
     "Exit codes: 0 all passed, or the command did what it was asked; 1 not all passed, or something could not be done; "
-    "2 the arguments or the file are invalid; 130 stopped by Ctrl-C."
+    "2 the arguments or the file are invalid; 130 stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP."
 )
 _SCENARIOS = "scenarios: .toml, .yaml, .yml or .json"
 
@@ -49,7 +49,8 @@ def _command(group: argparse._SubParsersAction[Parser], name: str, what: str, mo
 def _add_running(group: argparse._SubParsersAction[Parser]) -> None:
     run = _command(group, "run", "run the scenarios of a file, one after the other")
     run.add_argument("file", metavar="FILE", help=_SCENARIOS)
-    run.add_argument("ids", nargs="*", metavar="ID", help="only these (default: all)")
+    # Without a default Python 3.11 and 3.12 call them required where the file is missing.
+    run.add_argument("ids", nargs="*", default=(), metavar="ID", help="only these (default: all)")
     run.add_argument("--report", metavar="DIR", help="write report.html, report.json, report.xml and report.md there")
     run.add_argument("--seed", type=int, metavar="N", help="go before the seeds of the file (default: a new one)")
     run.add_argument("--quiet", action="store_true", help="tell only of scenarios that did not pass, and the sum")
@@ -60,7 +61,7 @@ def _add_running(group: argparse._SubParsersAction[Parser]) -> None:
         " Verdicts must be the same, and so must the hits where the number of calls is the same.",
     )
     replay.add_argument("file", metavar="REPORT", help="a report.json that `run --report` has written")
-    replay.add_argument("ids", nargs="*", metavar="ID", help="only these (default: all)")
+    replay.add_argument("ids", nargs="*", default=(), metavar="ID", help="only these (default: all)")
     for command in (run, replay):
         command.add_argument("--json", action="store_true", help="print one JSON document; all else goes to stderr")
         command.add_argument(

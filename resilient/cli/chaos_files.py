@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from resilient.cli.chaos_command import INVALID, chosen
-from resilient.cli.plan_output import CommandError, Output, deliver, tell
+from resilient.cli.plan_output import CommandError, deliver, tell
 from resilient.cli.plan_text import columns, plain
 from resilient.strategies import parsing
 from resilient.testing.faults import Fault
@@ -26,11 +25,10 @@ def list_command(arguments: argparse.Namespace) -> int:
     """List the scenarios of a file; ConfigurationError with everything that is wrong in it."""
     found = [_listed(one) for one in load_scenarios(arguments.file)]
     if arguments.json:
-        Output(sys.stdout).write(json.dumps(found, indent=2))
+        deliver(f"{json.dumps(found, indent=2)}\n", None)
         return 0
     rows = [(one["id"], "; ".join(one["faults"]), plain(one["name"])) for one in found]
-    for line in columns([("id", "faults", "name"), *rows]):
-        Output(sys.stdout).write(line)
+    deliver("".join(f"{line}\n" for line in columns([("id", "faults", "name"), *rows])), None)
     return 0
 
 

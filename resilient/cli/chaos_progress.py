@@ -95,7 +95,7 @@ class Watching(RecoveryMetricsCollector):
         self._progress.operation(scenario_id, operation.ok)
 
 
-def summed(report: TestReport, broken: int) -> str:
+def summed(report: TestReport, broken: int, cut: int = 0) -> str:
     """One line about all of them: how each ended, and the score."""
     counts = [
         (report.passed, "passed"),
@@ -103,9 +103,10 @@ def summed(report: TestReport, broken: int) -> str:
         (report.timed_out, "timed out"),
         (report.inconclusive, "inconclusive"),
         (broken, "could not be run"),
+        (cut, "not run to the end"),
     ]
     text = ", ".join(f"{count} {word}" for count, word in counts if count)
-    total = report.total + broken
+    total = report.total + broken + cut
     whole = "1 scenario" if total == 1 else f"{total} scenarios"
     return f"{whole}: {text or 'none'}; resilience score {report.resilience_score:.0f} of 100"
 

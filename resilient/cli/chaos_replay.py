@@ -13,7 +13,7 @@ from typing import Any
 
 from resilient.cli.chaos_command import INVALID, check_environment, refuse_unknown
 from resilient.cli.chaos_run import said
-from resilient.cli.plan_output import CommandError, Output
+from resilient.cli.plan_output import CommandError, Output, deliver
 from resilient.cli.plan_text import plain
 from resilient.errors import ConfigurationError
 from resilient.testing import seeds
@@ -28,15 +28,17 @@ def replay_command(arguments: argparse.Namespace) -> int:
     """Run the scenarios of a report again; 0 if all went as recorded, else 1."""
     check_environment(arguments.allow_in_production)
     recorded = _read(arguments.file).results
+    if not recorded:
+        raise CommandError(f"{arguments.file} has no scenarios, so there is nothing to run again")
     refuse_unknown(arguments.ids, [one.scenario_id for one in recorded], arguments.file)
     wanted = [one for one in recorded if not arguments.ids or one.scenario_id in arguments.ids]
     told = []
     for one in wanted:
         told.append(_replayed(one, arguments))
         Output(sys.stderr if arguments.json else sys.stdout).write(_line(told[-1]))
-    agrees = bool(told) and all(one["agrees"] for one in told)
+    agrees = all(one["agrees"] for one in told)
     if arguments.json:
-        Output(sys.stdout).write(json.dumps({"agrees": agrees, "scenarios": told}, indent=2))
+        deliver(f"{json.dumps({'agrees': agrees, 'scenarios': told}, indent=2)}\n", None)
     return 0 if agrees else 1
 
 
@@ -93,11 +95,11 @@ def _line(told: Mapping[str, Any]) -> str:
     """How it went again, in words."""
     before, now = told["recorded"], told.get("now")
     if now is None:
-        return f"{told['id']}: {plain(told['why'])}"
+        return f"{plain(told['id'])}: {plain(told['why'])}"
     status = now["status"] if now["status"] == before["status"] else f"{now['status']}, recorded was {before['status']}"
     hits = f"hit {now['fired']} of {now['calls']} calls"
     if (now["fired"], now["calls"]) != (before["fired"], before["calls"]):
         hits += f", recorded were {before['fired']} of {before['calls']}"
         # Each call's fate is drawn from the seed and its number, so there is nothing odd about other hits.
         hits += " (in real time the number of calls varies)" if now["calls"] != before["calls"] else ""
-    return f"{told['id']}: {'as recorded' if told['agrees'] else 'NOT as recorded'}: {status}; {hits}"
+    return f"{plain(told['id'])}: {'as recorded' if told['agrees'] else 'NOT as recorded'}: {status}; {hits}"

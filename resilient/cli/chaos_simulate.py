@@ -72,7 +72,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def run_simulate(arguments: argparse.Namespace) -> int:
-    """Simulate each strategy, and print what came of it; 0 when that went well, else 1."""
+    """Simulate each strategy, and print what came of it; 0 all went well, 2 invalid files or arguments, else 1."""
     from resilient.testing import seeds
 
     try:
@@ -83,7 +83,9 @@ def run_simulate(arguments: argparse.Namespace) -> int:
         plots = _plotted(done, arguments.plot)
     except OSError as error:
         return _fail(f"{error.filename} cannot be written: {error.strerror or error}")
-    except (ConfigurationError, TypeError, RuntimeError) as error:
+    except (ConfigurationError, TypeError) as error:
+        return _fail(str(error), 2)
+    except RuntimeError as error:
         return _fail(str(error))
     if arguments.json:
         sys.stdout.write(f"{_as_json(done)}\n")
@@ -266,6 +268,6 @@ def _table(rows: Sequence[tuple[str, ...]]) -> None:
         sys.stdout.write(f"{'  '.join(cells).rstrip()}\n")
 
 
-def _fail(why: str) -> int:
+def _fail(why: str, code: int = 1) -> int:
     sys.stderr.write(f"resilient chaos simulate: {why}\n")
-    return 1
+    return code

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,6 @@ from resilient.cli.plan_text import plain
 from resilient.testing.recovery.result import RecoveryTestResult, TestStatus
 from resilient.testing.recovery.scenario import RecoveryTestScenario
 
-_EVERY = 0.25  # seconds between two drawings
 _STYLES = {
     TestStatus.PASSED.value: "green",
     TestStatus.FAILED.value: "red",
@@ -41,8 +39,7 @@ class Table:
         self._results: list[RecoveryTestResult] = []
         self._broken: list[tuple[RecoveryTestScenario, str]] = []
         self._lock = threading.Lock()
-        self._drawn = 0.0
-        # Drawn by hand: a thread that draws would be one more that a virtual clock has to wait for.
+        # Drawn between scenarios, by hand: a thread that draws would take its time from those that measure.
         self._live = Live(console=self._console, auto_refresh=False)
         self._gone = False
 
@@ -53,13 +50,9 @@ class Table:
 
     def operation(self, scenario_id: str, ok: bool) -> None:
         """See `Progress`."""
+        # Not drawn: this is the thread that measures, and the next operation would begin when the table is drawn.
         with self._lock:
             self._counts[scenario_id, ok] += 1
-            now = time.monotonic()
-            if now - self._drawn < _EVERY:
-                return
-            self._drawn = now
-        self._draw()
 
     def end(self, result: RecoveryTestResult) -> None:
         """See `Progress`."""

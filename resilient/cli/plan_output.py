@@ -68,7 +68,10 @@ def sentence(error: BaseException) -> str:
 
 
 def deliver(text: str, output: str | None) -> None:
-    """Print a text that ends with a line break, or write it to a file; CommandError where that fails."""
+    """Print a text that ends with a line break, or write it to a file; CommandError where that fails.
+
+    It is what was asked for: where it cannot be printed, OSError goes on to the end of the command, which says so.
+    """
     if output is None:
         sys.stdout.write(text)
         return

@@ -19,6 +19,7 @@ from resilient.strategies import parsing
 from resilient.strategies.problems import kind_of
 from resilient.testing import injection
 from resilient.testing.chaostoolkit_experiment import HYPOTHESIS, Experiment, activities, controlled
+from resilient.testing.files.fields import DEEPEST, refuse_too_much
 from resilient.testing.files.loading import scenario_from
 from resilient.testing.recovery.framework import RecoveryTestFramework
 from resilient.testing.recovery.scenario import RecoveryTestScenario
@@ -57,6 +58,7 @@ def import_experiment(path: str | os.PathLike[str]) -> Imported:
     file = Path(path)
     try:
         content = parsing.content_of(file)
+        refuse_too_much(content, DEEPEST)
         if not isinstance(content, Mapping):
             raise ConfigurationError(f"expected an experiment of Chaos Toolkit, got {kind_of(content)}")
         return _exported(content) or _foreign(content)

@@ -5,7 +5,9 @@ A fault is given to `inject`, which decides at which calls it happens.
 
 from __future__ import annotations
 
+import builtins
 import errno
+import logging
 import os
 import socket
 import sqlite3
@@ -17,6 +19,8 @@ from urllib.error import HTTPError
 
 from resilient import _checks as check
 from resilient import errors
+
+_log = logging.getLogger("resilient.testing")
 
 __all__ = [
     "ConfigurationError",
@@ -237,28 +241,32 @@ class Latency(Fault):
 
 
 class CorruptResult(Fault):
-    """The call succeeds, but its caller gets `change(result)`. It never raises itself: what `change` raises is told."""
+    """The call succeeds, but its caller gets `fn(result)`. It never raises: what `fn` raises is logged as an error."""
 
-    def __init__(self, change: Callable[[Any], Any]) -> None:
-        if not callable(change):
-            raise TypeError(f"change={change!r}: must be callable")
-        self._change = change
+    def __init__(self, fn: Callable[[Any], Any]) -> None:
+        if not callable(fn):
+            raise TypeError(f"fn={fn!r}: must be callable")
+        self._change = fn
 
     def after(self, result: Any) -> Any:
         """The changed result."""
-        return self._change(result)
+        try:
+            return self._change(result)
+        except Exception:
+            _log.exception("CorruptResult: the function failed, and the result is what it was")
+            return result
 
 
 class Custom(Fault):
-    """Calls `action` with the call's arguments before the call; what it raises, the call raises.
+    """Calls `callable` with the call's arguments before the call; what it raises, the call raises.
 
-    An async action needs an async call.
+    An async one needs an async call.
     """
 
-    def __init__(self, action: Callable[..., Any]) -> None:
-        if not callable(action):
-            raise TypeError(f"action={action!r}: must be callable")
-        self._action = action
+    def __init__(self, callable: Callable[..., Any]) -> None:
+        if not builtins.callable(callable):
+            raise TypeError(f"callable={callable!r}: must be callable")
+        self._action = callable
 
     def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the action."""

@@ -16,6 +16,7 @@ from resilient.testing.faults import Fault
 from resilient.testing.guard import check_allowed
 from resilient.testing.happening import happen
 from resilient.testing.timing import InjectionTiming, Moment
+from resilient.testing.undisturbed import Undisturbed
 from resilient.wrapping import Kind
 
 #: Injections in force: who leaves one here has leaked it.
@@ -72,14 +73,20 @@ class Injection:
 
     def __enter__(self) -> Injection:
         check_allowed(self._allowed)
+        if self.owned and self.began is not None and self.ended is None:
+            return self  # somebody put it in force already; the block only ends it
         if self.began is not None:
             raise RuntimeError(f"{self!r} was in force already; make a new injection for each block")
         self.began = CLOCK.monotonic()
-        with ExitStack() as stack:
-            targets.enter(self.target, self._stand_in, stack)
-            ACTIVE.append(self)
-            stack.callback(self._left)
-            self._stack = stack.pop_all()
+        try:
+            with Undisturbed(), ExitStack() as stack:
+                targets.enter(self.target, self._stand_in, stack)
+                ACTIVE.append(self)
+                stack.callback(ACTIVE.remove, self)
+                self._stack = stack.pop_all()
+        except BaseException:
+            self.remove()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -95,11 +102,16 @@ class Injection:
 
     def remove(self) -> None:
         """Take the faults away; doing so twice is harmless."""
-        self._stack.close()
-
-    def _left(self) -> None:
-        self.ended = CLOCK.monotonic()
-        ACTIVE.remove(self)
+        with self._lock:
+            # Before anything else: who has taken a stand-in for the function keeps it, and is to meet nothing any more.
+            if self.began is not None and self.ended is None:
+                self.ended = CLOCK.monotonic()
+        try:
+            with Undisturbed():
+                self._stack.close()
+        except BaseException:
+            self._stack.close()  # interrupted before it began
+            raise
 
     # Deciding
 
@@ -108,7 +120,7 @@ class Injection:
         with self._lock:
             opens = self.began if self._opens is None else self._opens
             elapsed = CLOCK.monotonic() - (opens or 0.0)
-            if elapsed < 0:
+            if elapsed < 0 or self.ended is not None:
                 return False
             self._calls += 1
             number = self._numbers[site] = self._numbers.get(site, -1) + 1

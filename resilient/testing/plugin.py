@@ -11,15 +11,14 @@ import re
 import secrets
 import shlex
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from resilient._registry import Registry, registry
-from resilient.testing import seeds
+from resilient.testing import plugin_files, plugin_leaks, seeds
 
 _SEED = pytest.StashKey[int]()
 _TOLD = pytest.StashKey[list[dict[str, Any]]]()
@@ -55,6 +54,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_SEED] = secrets.randbits(32) if asked == "random" else int(asked)
     # Workers of pytest-xdist get the options as they stand here: one run has one seed.
     config.option.resilience_seed = str(config.stash[_SEED])
+    if config.option.resilience_report:
+        config.option.resilience_report = plugin_files.prepared(config.option.resilience_report)
+    config.pluginmanager.register(plugin_leaks.Leaks(), "resilience-leaks")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -100,7 +102,9 @@ class Chaos:
         from resilient.testing.network.proxy import FaultProxy
 
         options.setdefault("seed", self.seed)
-        return self._stack.enter_context(FaultProxy(host, port, **options))
+        made = FaultProxy(host, port, **options)
+        plugin_leaks.own(made)
+        return self._stack.enter_context(made)
 
     def close(self) -> None:
         """Take everything away."""
@@ -108,10 +112,10 @@ class Chaos:
 
 
 def _seed_of(item: Any) -> int | str:
-    marker = item.get_closest_marker("resilience")
-    fixed = None if marker is None else marker.kwargs.get("seed")
+    given = (one.kwargs.get("seed") for one in item.iter_markers("resilience"))
+    fixed = next((one for one in given if one is not None), None)
     if fixed is not None:
-        turn = getattr(getattr(item, "callspec", None), "params", {}).get("_resilience_round", 0)
+        turn = _turn(item)
         chosen: int | str = f"{fixed}:{turn}" if turn else fixed
         return chosen
     # With the test in it: otherwise all tests would draw the same pattern.
@@ -119,7 +123,16 @@ def _seed_of(item: Any) -> int | str:
 
 
 def _command(item: Any) -> str:
-    return f"pytest {shlex.quote(item.nodeid)} --resilience-seed {item.config.stash[_SEED]}"
+    times = item.config.getoption("--resilience-repeat")
+    # Without it there are no rounds, and no test of this name.
+    repeat = f" --resilience-repeat {times}" if _turn(item) is not None else ""
+    return f"pytest {shlex.quote(item.nodeid)} --resilience-seed {item.config.stash[_SEED]}{repeat}"
+
+
+def _turn(item: Any) -> int | None:
+    """Which repetition of a marked test this is; None where it is not repeated."""
+    turn: int | None = getattr(getattr(item, "callspec", None), "params", {}).get("_resilience_round")
+    return turn
 
 
 @pytest.hookimpl(wrapper=True)
@@ -145,13 +158,31 @@ def chaos(request: pytest.FixtureRequest) -> Iterator[Chaos]:
 @pytest.fixture(autouse=True)
 def _resilience_marked(request: pytest.FixtureRequest) -> None:
     """Inject what the marker asks for."""
-    marker = request.node.get_closest_marker("resilience")
-    if marker is None or not marker.kwargs.get("faults"):
-        return
-    injector: Chaos = request.getfixturevalue("chaos")
-    for entry in marker.kwargs["faults"]:
-        target, fault, *options = entry
-        injector.inject(target, fault, **(options[0] if options else {}))
+    markers = list(request.node.iter_markers("resilience"))
+    if wrong := next((text for text in map(_wrong, markers) if text), None):
+        pytest.fail(f"@pytest.mark.resilience: {wrong}", False)
+    # Those of the module before those of the class, and the test's own last.
+    for target, fault, *options in [entry for one in reversed(markers) for entry in one.kwargs.get("faults", ())]:
+        request.getfixturevalue("chaos").inject(target, fault, **(options[0] if options else {}))
+
+
+def _wrong(marker: pytest.Mark) -> str | None:
+    """What is wrong with a marker: faults that are not injected would let a test pass that has tested nothing."""
+    unknown = [*map(repr, marker.args), *(name for name in marker.kwargs if name not in ("seed", "faults"))]
+    if unknown:
+        return f"means nothing: {', '.join(unknown)}; it takes seed= and faults=, by their names"
+    seed, faults = marker.kwargs.get("seed"), marker.kwargs.get("faults", ())
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, str))):
+        return f"seed={seed!r}: must be a whole number or a text"
+    if not isinstance(faults, (list, tuple)) or not all(map(_is_entry, faults)):
+        return "faults: must be a list of pairs (target, fault), or triples with a mapping of options of inject"
+    return None
+
+
+def _is_entry(given: Any) -> bool:
+    if not isinstance(given, (list, tuple)) or len(given) not in (2, 3):
+        return False
+    return len(given) == 2 or isinstance(given[2], Mapping)
 
 
 @pytest.fixture
@@ -184,7 +215,7 @@ def recovery(request: pytest.FixtureRequest) -> Iterator[Any]:
         from resilient.testing.recovery.report import TestReport
 
         for suffix in ("html", "json", "xml", "md"):
-            TestReport(results).save(Path(folder) / f"{_file_name(request.node)}.recovery.{suffix}")
+            plugin_files.write(request.node, folder, f".recovery.{suffix}", TestReport(results).save)
 
 
 @pytest.fixture
@@ -195,37 +226,18 @@ def resilient_registry() -> Iterator[Registry]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Fail a test that leaves a fault behind."""
-    before = list(_active())
-    try:
-        yield
-    finally:
-        leaked = [one for one in _active() if one not in before and not one.owned]
-        for one in leaked:
-            one.remove()
-    if leaked:
-        pytest.fail(f"leak: the test has left {', '.join(map(repr, leaked))} in force; use it in a `with` block", False)
-
-
-def _active() -> list[Any]:
-    """The injections in force, where anybody has injected anything."""
-    import sys
-
-    injection = sys.modules.get("resilient.testing.injection")
-    return [] if injection is None else list(injection.ACTIVE)
-
-
-@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """Add to a failure how to see the same faults again."""
     report: Any = yield
     told = item.stash.get(_TOLD, None)
-    if told is not None and report.when == "call" and report.failed:
+    if report.failed and (told is not None or seeds._made):
         lines = [_command(item), *(repr(one) for one in _injections(item))]
         report.sections.append(("resilience: the same faults again", "\n".join(lines)))
-    if told is not None and report.when == "teardown" and item.config.getoption("--resilience-report"):
-        _write(item, told)
+    folder = item.config.getoption("--resilience-report")
+    if told is not None and report.when == "teardown" and folder:
+        content = {"test": item.nodeid, "seed": item.config.stash[_SEED], "injections": told}
+        text = json.dumps(content, indent=2) + "\n"
+        plugin_files.write(item, folder, ".json", lambda path: path.write_text(text, "utf-8"))
     return report
 
 
@@ -234,12 +246,7 @@ def _injections(item: pytest.Item) -> list[Any]:
     return [] if made is None else made.injections
 
 
-def _write(item: pytest.Item, told: list[dict[str, Any]]) -> None:
-    folder = Path(item.config.getoption("--resilience-report"))
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {"test": item.nodeid, "seed": item.config.stash[_SEED], "injections": told}
-    (folder / f"{_file_name(item)}.json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-
-
-def _file_name(item: Any) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", item.nodeid)
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Show the seed where the header, which has it, is not shown."""
+    if config.option.verbose < 0 or config.option.no_header:
+        terminalreporter.write_line(pytest_report_header(config))

@@ -28,7 +28,11 @@ class Seam:
 
     def __enter__(self) -> None:
         _seams.append(self)
-        _refresh()
+        try:
+            _refresh()
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __exit__(self, *error: object) -> None:
         _seams.remove(self)
@@ -128,6 +132,8 @@ class _Place:
                 self._refresh()
                 return
             _places.remove(self)
+            if not self.is_at(self.owner, self.name):
+                return  # somebody else has put something there meanwhile, and puts back what belongs there
             if self.own:
                 setattr(self.owner, self.name, self.found)
             else:

@@ -7,14 +7,13 @@ import itertools
 import math
 import signal
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from contextvars import Context
 from heapq import heappop, heappush
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from resilient.clock import CLOCK
 
 if TYPE_CHECKING:
     from resilient.timeout.smart import SmartTimeout
@@ -59,6 +58,11 @@ class LoopTimer:
             self.armed = True
             loop.call_at(next_due, self.fire, context=self.context)
 
+    def set_back(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        """The loop's time has gone back so far, and its handles with it, as at the end of a virtual time."""
+        for number, (task, due) in list(self.calls.items()):
+            self.calls[number] = task, due - seconds
+
     def _expired(self, now: float) -> tuple[list[int], float | None]:
         """The calls that are due, and when the next one will be; looks at no others, of which there may be many."""
         while True:
@@ -98,6 +102,12 @@ class VaryingTimer(LoopTimer):
         loop.call_at(due, self.fire_for, due, context=self.context)
         self.set_for = due
 
+    def set_back(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        """As above; the handle that is set does not know the new time."""
+        super().set_back(loop, seconds)
+        self._heap, self._latest, self.set_for = [], -1, math.inf
+        loop.call_soon(self.fire_for, math.inf, context=self.context)
+
     def fire_for(self, when: float) -> None:
         """Cancel what is due, and set the timer for the next; nothing if it has been set for another time since."""
         if when != self.set_for:
@@ -130,7 +140,7 @@ class VaryingTimer(LoopTimer):
 class LoopTimers:
     """The timers of one policy, a `LoopTimer` for each event loop; the latest is found without a dictionary."""
 
-    __slots__ = ("_all", "_lock", "_make", "latest", "loop")
+    __slots__ = ("__weakref__", "_all", "_lock", "_make", "latest", "loop")
 
     def __init__(self, make: Callable[[], LoopTimer] = LoopTimer) -> None:
         self._make = make
@@ -138,6 +148,12 @@ class LoopTimers:
         self._all: weakref.WeakKeyDictionary[Any, LoopTimer] = weakref.WeakKeyDictionary()
         self.loop: Callable[[], Any] = lambda: None
         self.latest = make()
+        _everywhere.add(self)
+
+    def at(self, loop: asyncio.AbstractEventLoop) -> LoopTimer | None:
+        """The timer of a loop, if it has one."""
+        with self._lock:
+            return self._all.get(loop)
 
     def of(self, loop: asyncio.AbstractEventLoop) -> LoopTimer:
         """The timer of a loop, which becomes the latest."""
@@ -151,6 +167,16 @@ class LoopTimers:
     def after_fork(self) -> None:
         """Replace the lock in a forked child."""
         self._lock = threading.RLock()
+
+
+_everywhere: weakref.WeakSet[LoopTimers] = weakref.WeakSet()
+
+
+def set_back(loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+    """The time of a loop has gone back so far, and its handles with it; called in its thread, or while it stands."""
+    for timers in list(_everywhere):
+        if (timer := timers.at(loop)) is not None:
+            timer.set_back(loop, seconds)
 
 
 class Running(NamedTuple):
@@ -185,7 +211,7 @@ class Alarm:
 
     def start(self) -> None:
         """Let it ring after the limit, unless the alarm around it rings first."""
-        self._set_at = CLOCK.monotonic()
+        self._set_at = time.monotonic()  # not the policies' clock: the alarm around it is real
         self._outer, self._interval = signal.getitimer(signal.ITIMER_REAL)
         if self._outer and self._outer <= self.limit:
             return
@@ -200,7 +226,7 @@ class Alarm:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self._handler)
         if self._outer:
-            left = self._outer - (CLOCK.monotonic() - self._set_at)
+            left = self._outer - (time.monotonic() - self._set_at)
             signal.setitimer(signal.ITIMER_REAL, max(left, 1e-6), self._interval)
 
     def _ring(self, number: int, frame: FrameType | None) -> None:

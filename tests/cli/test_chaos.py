@@ -8,8 +8,10 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -56,7 +58,7 @@ MUCH = {**FAULT, "error_rate": 0.9}
 BAD = {**GOOD, "id": "bad", "name": "Does not", "workload": "chaos_app:bare", "error_injection": MUCH}
 NEVER = {**GOOD, "id": "never", "error_injection": {**FAULT, "target": "chaos_app:hang"}}
 LATE = {**GOOD, "id": "late", "timeout": 1.2, "observe": 9, "fault": 9}
-LOST = {**GOOD, "id": "lost", "error_injection": {**FAULT, "target": "chaos_app:gone"}}
+LOST = {**GOOD, "id": "lost", "error_injection": {**FAULT, "target": "gone"}}
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -105,13 +107,22 @@ def test_all_pass(place: Path, call: Call) -> None:
     assert out.endswith("1 scenario: 1 passed; resilience score 100 of 100\n")
 
 
+def test_well_again_at_once(place: Path, call: Call) -> None:
+    """Who is well again as soon as the fault ends needed 0 s, not what adding up moments leaves of that."""
+    table = {**GOOD, "load": 30, "baseline": 0.7, "fault": 1.1, "error_injection": {**FAULT, "error_rate": 1}}
+    table["expected_recovery"] = {}
+    _, out, _ = call("run", write(place, table), "--report", "out/today")
+    assert "  ok: recovery time: 0 s, required: " in out
+    assert read(place).results[0].recovery_time == 0
+
+
 def test_verdicts_are_told_apart(place: Path, call: Call) -> None:
     """Failed, timed out, inconclusive and broken scenarios are told apart, end with 1, and do not stop the others."""
     code, out, _ = call("run", write(place, LOST, BAD, LATE, NEVER, GOOD))
     assert code == 1
     for verdict in ("(bad): FAILED", "(late): TIMEOUT", "(never): INCONCLUSIVE", "(good): PASSED"):
         assert verdict in out
-    assert "lost: could not be run: UnknownNameError: target='chaos_app:gone': cannot be found" in out
+    assert "lost: could not be run: UnknownNameError: target='gone': no policy has this name" in out
     last = out.splitlines()[-1]
     assert last.startswith("5 scenarios: 1 passed, 1 failed, 1 timed out, 1 inconclusive, 1 could not be run; ")
 
@@ -155,6 +166,18 @@ def test_reports(place: Path, call: Call) -> None:
     assert {one.name for one in (place / "out" / "today").iterdir()} == names
     assert {Path(one).name for one in re.findall(r"^wrote (.*)$", out, re.MULTILINE)} == names
     assert [one.source for one in read(place).results] == [GOOD, BAD]
+
+
+def test_a_report_that_is_in_the_way(place: Path, call: Call) -> None:
+    """A report that cannot be written costs neither the others nor the sum, but the exit code is 1."""
+    (place / "out" / "today" / "report.html").mkdir(parents=True)
+    code, out, err = call("run", write(place, GOOD), "--report", "out/today")
+
+    assert code == 1
+    assert re.findall(r"^wrote .*(report\.\w+)$", out, re.MULTILINE) == ["report.json", "report.xml", "report.md"]
+    assert out.endswith("1 scenario: 1 passed; resilience score 100 of 100\n")
+    assert re.fullmatch(r"resilient chaos run: .*report\.html cannot be written: .+\n", err)
+    assert read(place).passed == 1
 
 
 def read(place: Path) -> TestReport:
@@ -271,6 +294,26 @@ def test_replay_of_no_report(place: Path, call: Call, text: str | None, said: st
     assert said in err
 
 
+def test_replay_of_a_report_with_odd_ids(place: Path, call: Call) -> None:
+    """Ids of a report cannot change a terminal's colours, nor look like further lines."""
+    call("run", write(place, GOOD), "--report", "out/today")
+    text = (place / "out" / "today" / "report.json").read_text("utf-8")
+    odd = json.dumps("\x1b[31mgood\nbad: as recorded")
+    (place / "odd.json").write_text(text.replace('"scenario_id":"good"', f'"scenario_id":{odd}'), "utf-8")
+    out = call("replay", "odd.json")[1]
+    assert out.startswith("good bad: as recorded: as recorded: passed; ")
+    assert out.count("\n") == 1
+    _, _, err = call("replay", "odd.json", "gone")
+    assert err.endswith("odd.json has no scenario 'gone'; it has: good bad: as recorded\n")
+
+
+def test_replay_of_an_empty_report(place: Path, call: Call) -> None:
+    """A report without scenarios is told to be one, and ends with 1."""
+    (place / "none.json").write_text(TestReport([]).to_json(), "utf-8")
+    said = "resilient chaos replay: none.json has no scenarios, so there is nothing to run again\n"
+    assert call("replay", "none.json") == (1, "", said)
+
+
 # list, schema, import, export
 
 
@@ -355,6 +398,11 @@ def test_export(place: Path, call: Call) -> None:
 # What cannot work
 
 
+def deep(levels: int) -> list[Any]:
+    """So many lists within each other."""
+    return [] if levels == 1 else [deep(levels - 1)]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -363,17 +411,28 @@ def test_export(place: Path, call: Call) -> None:
         (["list", "bad.json"], "bad.json: 2 problems\n"),
         (["run", "s.json", "goood"], "s.json has no scenario 'goood'; it has: good, bad"),
         (["run", "s.json", "--seed", "x"], "argument --seed: invalid int value"),
-        (["run"], "the following arguments are required: FILE"),
+        (["run"], "the following arguments are required: FILE\n"),
+        (["replay"], "the following arguments are required: REPORT\n"),
+        (["list", "lost.json"], "scenarios[0].error_injection.target: module chaos_app has no gone"),
+        (["run", "skips.json"], "scenarios[0].workload: module skips cannot be imported: it raised Skipped"),
         (["export", "s.json"], "s.json has several scenarios; name one of good, bad"),
         (["export", "s.json", "good", "-o", "e.toml"], "Chaos Toolkit reads .json, .yaml and .yml"),
         (["export", "s.json", "good", "-o", "e.txt"], "must end in .toml, .json, .yaml, .yml"),
         (["import", "s.json"], "s.json: has no steady-state-hypothesis with probes"),
+        (["import", "deep.json"], "deep.json: expected at most 100 lists and tables within each other"),
         (["explode"], "invalid choice: 'explode'"),
     ],
 )
 def test_wrong_use(place: Path, call: Call, words: list[str], said: str) -> None:
     """Wrong arguments and invalid files end with 2 and a sentence, without a stack trace."""
     (place / "bad.json").write_text('{"scenarios": [{"id": "a"}]}', "utf-8")
+    (place / "skips.py").write_text("import pytest\npytest.importorskip('no_such_place')\n", "utf-8")
+    for name, table in {
+        "skips": {**GOOD, "workload": "skips:x"},
+        "lost": {**GOOD, "error_injection": {**FAULT, "target": "chaos_app:gone"}},
+    }.items():
+        (place / f"{name}.json").write_text(json.dumps({"scenarios": [table]}), "utf-8")
+    (place / "deep.json").write_text(json.dumps({**EXPERIMENT, "method": deep(500)}), "utf-8")
     write(place, GOOD, BAD)
     code, out, err = call(*words)
     assert (code, out) == (2, "")
@@ -413,6 +472,95 @@ def test_ctrl_c(place: Path, call: Call) -> None:
     assert injection.ACTIVE == []
 
 
+def test_ctrl_c_keeps_what_has_ended(place: Path, call: Call) -> None:
+    """Ctrl-C does not lose the results of the scenarios that ended before: they are summed up and reported."""
+    (place / "chaos_app.py").write_text(CODE + "\ndef bare():\n    raise KeyboardInterrupt\n", "utf-8")
+    code, out, _ = call("run", write(place, GOOD, BAD, NEVER), "--report", "out/today")
+    assert code == 130
+    assert out.endswith("3 scenarios: 1 passed, 2 not run to the end; resilience score 100 of 100\n")
+    assert [one.scenario_id for one in read(place).results] == ["good"]
+    code, out, _ = call("run", "s.json", "--json")
+    assert code == 130
+    assert [one.scenario_id for one in TestReport.from_json(out).results] == ["good"]
+
+
+MENDING = """
+import time
+from pathlib import Path
+
+def work():
+    pass
+
+def begin():
+    pass
+
+def end():
+    Path("ending").touch()
+    while not Path("go").exists():
+        time.sleep(0.01)
+    Path("ended").touch()
+"""
+
+
+def appears(file: Path) -> None:
+    """Return when a file is there."""
+    until = time.monotonic() + 30
+    while not file.exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_ctrl_c_while_a_fault_is_ended(place: Path, again: bool) -> None:
+    """Ctrl-C lets what ends a fault finish; a second one does not, and then it is told that it was cut."""
+    (place / "mending_app.py").write_text(MENDING, "utf-8")
+    hooks = {"begin": "mending_app:begin", "end": "mending_app:end"}
+    fault = {"injection_type": "custom", "parameters": hooks, "during": [0, 0.1]}
+    write(place, {"id": "s", "workload": "mending_app:work", "error_injection": fault, "load": 50, "baseline": 0.1})
+    started = subprocess.Popen(
+        [sys.executable, "-m", "resilient", "chaos", "run", "s.json"], cwd=place, stderr=subprocess.PIPE, text=True
+    )
+    assert started.stderr is not None
+    with started:
+        appears(place / "ending")
+        started.send_signal(signal.SIGINT)
+        assert started.stderr.readline().startswith("waiting 30 s at most for what begins or ends a fault; Ctrl-C ")
+        if again:
+            started.send_signal(signal.SIGINT)
+        else:
+            (place / "go").touch()
+        said = started.stderr.read()
+        assert started.wait(30) == 130
+    assert (place / "ended").exists() is not again
+    assert ("what does that was cut" in said) is again
+    assert ("nothing is left running" in said) is not again
+
+
+@pytest.mark.parametrize("ignored", [False, True], ids=["in the foreground", "in the background"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_what_ends_a_process_ends_its_faults(place: Path, name: str, ignored: bool) -> None:
+    """A process that is told to end, or loses its terminal, ends its faults first, wherever Ctrl-C is ignored, too."""
+    (place / "mending_app.py").write_text(MENDING.replace("def begin():", "def begin():\n    Path('begun').touch()"))
+    (place / "go").touch()
+    hooks = {"begin": "mending_app:begin", "end": "mending_app:end"}
+    fault = {"injection_type": "custom", "parameters": hooks}
+    table = {"id": "s", "workload": "mending_app:work", "error_injection": fault, "load": 50, "baseline": 0.1}
+    write(place, {**table, "fault": 40})
+    number = signal.Signals[name]
+    words = [sys.executable, "-m", "resilient", "chaos", "run", "s.json"]
+    background = ["sh", "-c", f"trap '' INT; exec {shlex.join(words)}"]  # as a shell does it with `&`
+    started = subprocess.Popen(  # noqa: S603
+        background if ignored else words, cwd=place, stderr=subprocess.PIPE, text=True
+    )
+    with started:
+        appears(place / "begun")
+        started.send_signal(number)
+        said = started.communicate(timeout=30)[1]
+    assert started.returncode == 128 + number
+    assert said.endswith(f"resilient chaos run: stopped by {name}, nothing is left running\n")
+    assert (place / "ended").exists()
+
+
 def test_as_a_process(place: Path) -> None:
     """The command finds the modules beside the file it is started in, as a process of its own too."""
     write(place, GOOD)
@@ -426,6 +574,45 @@ def test_as_a_process(place: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "1 scenario: 1 passed; resilience score 100 of 100\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "s.json", "--json"],
+        ["list", "s.json"],
+        ["list", "s.json", "--json"],
+        ["replay", "report.json", "--json"],
+    ],
+)
+def test_a_document_that_cannot_be_printed(place: Path, call: Call, words: list[str]) -> None:
+    """A document is what was asked for: where it is lost, as on a full disk, that is told and ends with 1."""
+    call("run", write(place, GOOD), "--report", ".")
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(  # noqa: S603
+            [sys.executable, "-m", "resilient", "chaos", *words],
+            cwd=place,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.endswith("resilient chaos: the output cannot be written: No space left on device\n")
+
+
+def test_in_a_directory_that_is_gone(place: Path, call: Call) -> None:
+    """Where the current directory has been deleted, a file that is named by its whole path works all the same."""
+    write(place, GOOD)
+    sys.path.insert(0, str(place))
+    (place / "gone").mkdir()
+    os.chdir(place / "gone")
+    (place / "gone").rmdir()
+    code, out, err = call("list", str(place / "s.json"))
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1].startswith("good ")
+    assert call("run", str(place / "s.json"))[0] == 0
 
 
 def test_nothing_is_loaded_before_it_is_needed() -> None:
@@ -447,11 +634,15 @@ class Terminal(io.StringIO):
 
 
 def test_what_suits_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A terminal gets a table, other streams lines, and --quiet few of them."""
+    """A terminal that is wide enough gets a table, all else lines, and --quiet few of them."""
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
     assert isinstance(progress_for(Terminal(), [], quiet=False), Table)
     assert type(progress_for(io.StringIO(), [], quiet=False)) is Lines
     assert isinstance(progress_for(Terminal(), [], quiet=True), Quiet)
+    monkeypatch.setenv("COLUMNS", "79")
+    assert type(progress_for(Terminal(), [], quiet=False)) is Lines
+    monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "dumb")
     assert type(progress_for(Terminal(), [], quiet=False)) is Lines
 
@@ -472,6 +663,21 @@ def test_the_table(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Survives (good)" not in shown
 
 
+def test_nothing_is_drawn_while_it_is_measured(place: Path) -> None:
+    """Operations only count for the table, which is drawn between scenarios: drawing would be part of their times."""
+    terminal = Terminal()
+    scenarios = load_from(place)
+    table = Table(terminal, scenarios)
+    table.begin(scenarios[0])
+    before = terminal.getvalue()
+    for _ in range(100):
+        table.operation("good", True)
+    assert terminal.getvalue() == before != ""
+    table.broken(scenarios[0], "why")
+    assert "100 of 100" in terminal.getvalue()
+    table.close()
+
+
 def test_a_table_that_nobody_sees_any_more(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal that has gone away stops no scenario, and changes no exit code."""
 
@@ -483,8 +689,8 @@ def test_a_table_that_nobody_sees_any_more(place: Path, monkeypatch: pytest.Monk
     scenarios = load_from(place)
     table = Table(Gone(), scenarios)
     options = argparse.Namespace(file="s.json", seed=1, allow_in_production=False)
-    report, broken = _run_all(scenarios, table, options)
-    assert (report.passed, broken) == (1, 0)
+    report, broken, stop = _run_all(scenarios, table, options)
+    assert (report.passed, broken, stop) == (1, 0, None)
 
 
 def load_from(place: Path) -> Any:

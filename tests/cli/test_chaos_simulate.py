@@ -138,10 +138,10 @@ def test_rich_table(file, run, monkeypatch):
     ],
 )
 def test_what_cannot_work(file, run, arguments, message):
-    """What cannot work is a sentence and exit code 1, without a trace of a stack."""
+    """What cannot work is a sentence and exit code 2, without a trace of a stack."""
     code, out, err = run(*arguments)
 
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert err.startswith("resilient chaos simulate: ")
     assert message in err
 

@@ -288,8 +288,8 @@ def test_fault_of_your_own():
         (lambda: faults.ServiceUnavailable(-1), ConfigurationError, "retry_after=-1"),
         (lambda: faults.ResourceExhaustion("cpu"), ConfigurationError, "resource='cpu': must be one of descriptors"),
         (lambda: faults.Latency("x"), ConfigurationError, "seconds='x'"),
-        (lambda: faults.CorruptResult(None), TypeError, "change=None: must be callable"),
-        (lambda: faults.Custom(3), TypeError, "action=3: must be callable"),
+        (lambda: faults.CorruptResult(None), TypeError, "fn=None: must be callable"),
+        (lambda: faults.Custom(3), TypeError, "callable=3: must be callable"),
     ],
 )
 def test_bad_fault(make, kind, match):

@@ -456,8 +456,8 @@ def test_every_type_happens(kind):
     """Each type of fault happens at a decorated function, given the parameters it needs."""
     parameters = {
         ErrorInjectionType.LATENCY: {"seconds": 0.01},
-        ErrorInjectionType.CORRUPT_RESULT: {"change": lambda value: value + "!"},
-        ErrorInjectionType.CUSTOM: {"action": lambda: None},
+        ErrorInjectionType.CORRUPT_RESULT: {"fn": lambda value: value + "!"},
+        ErrorInjectionType.CUSTOM: {"callable": lambda: None},
     }.get(kind, {})
     call = plain()
     result = run(scenario(call, ErrorInjectionConfig(kind, call, parameters=parameters, seed=1)))

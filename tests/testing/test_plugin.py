@@ -1,6 +1,7 @@
 """The pytest plugin, as a project sees it that has installed the package."""
 
 import json
+import shlex
 from importlib.metadata import entry_points
 
 import pytest
@@ -62,6 +63,197 @@ def test_a_leak_fails_the_test(run, ending):
         result.stdout.fnmatch_lines(["*leak: the test has left inject(*"])
 
 
+LEAKING = """
+    import pytest
+
+    def put_up():
+        injection = inject(service, faults.NetworkFailure())
+        injection.__enter__()
+        return injection
+
+    def test_innocent():
+        assert service() == 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "outcomes"),
+    [
+        (
+            """
+    @pytest.fixture(autouse=True)
+    def forgetful(request):
+        if request.node.name == "test_a":
+            put_up()
+        yield
+
+    def test_a(): pass
+    def test_b(): assert service() == 1
+""",
+            {"passed": 3, "errors": 1},
+        ),
+        (
+            """
+    @pytest.fixture
+    def late():
+        yield
+        put_up()
+
+    def test_a(late): pass
+    def test_b(): assert service() == 1
+""",
+            {"passed": 3, "errors": 1},
+        ),
+        (
+            """
+    @pytest.fixture
+    def failing():
+        put_up()
+        raise ValueError("half-way")
+
+    def test_a(failing): pass
+    def test_b(): assert service() == 1
+""",
+            {"passed": 2, "errors": 2},
+        ),
+        (
+            """
+    class TestIt:
+        def setup_method(self, method):
+            if method.__name__ == "test_a":
+                put_up()
+
+        def test_a(self): pass
+        def test_b(self): assert service() == 1
+""",
+            {"passed": 3, "errors": 1},
+        ),
+        (
+            """
+    @pytest.fixture(scope="class")
+    def wide():
+        put_up()
+
+    @pytest.mark.usefixtures("wide")
+    class TestIt:
+        def test_a(self): pytest.raises(OSError, service)
+        def test_b(self): pytest.raises(OSError, service)
+
+    def test_c(): assert service() == 1
+""",
+            {"passed": 4, "errors": 1},
+        ),
+    ],
+    ids=["setup", "teardown", "failing setup", "setup_method", "a fixture of a class"],
+)
+def test_leaks_of_fixtures(run, source, outcomes):
+    """What a fixture leaves in force when it is torn down is told as a leak, and no later test meets it."""
+    result = run(LEAKING + source)
+    result.assert_outcomes(**outcomes)
+    result.stdout.fnmatch_lines(["*leak: the test has left inject(*"])
+
+
+def test_what_fixtures_hold_is_theirs(run):
+    """What a fixture will end is no leak, whenever it is asked for, and later tests that use it meet it."""
+    run(
+        """
+    import pytest
+
+    @pytest.fixture(scope="module")
+    def down():
+        with inject(service, faults.NetworkFailure()):
+            yield
+
+    @pytest.fixture
+    def corrupt(request):
+        with inject(service, faults.CorruptResult(lambda x: -1)):
+            yield
+
+    def test_lazy_inner(request):
+        request.getfixturevalue("corrupt")
+        assert service() == -1
+
+    def test_finalizer(request):
+        injection = inject(service, faults.NetworkFailure())
+        injection.__enter__()
+        request.addfinalizer(injection.remove)
+        pytest.raises(OSError, service)
+
+    def test_before():
+        assert service() == 1
+
+    def test_lazy(request):
+        request.getfixturevalue("down")
+        pytest.raises(OSError, service)
+
+    def test_next(down):
+        pytest.raises(OSError, service)
+"""
+    ).assert_outcomes(passed=5)
+
+
+def test_clocks_and_proxies_leak_too(run):
+    """A virtual clock or a proxy that a test or a fixture leaves in force is told as a leak, and ended."""
+    result = run(
+        """
+    import asyncio
+    import socket
+    import pytest
+    from resilient.testing import FaultProxy, VirtualClock
+
+    KEPT, LOOP = [], asyncio.new_event_loop()
+
+    def clock(): return VirtualClock().__enter__()
+    def proxy_in_a_thread(): return FaultProxy("127.0.0.1", 9).__enter__()
+    def proxy_in_a_loop(): return LOOP.run_until_complete(FaultProxy("127.0.0.1", 9).__aenter__())
+    def proxy_in_a_closed_loop(): return asyncio.run(FaultProxy("127.0.0.1", 9).__aenter__())
+
+    every = pytest.mark.parametrize("put", [clock, proxy_in_a_thread, proxy_in_a_loop, proxy_in_a_closed_loop])
+
+    @every
+    def test_a(put): KEPT.append(put())
+
+    @pytest.fixture
+    def forgetful(put): KEPT.append(put())
+
+    @every
+    def test_b(put, forgetful): pass
+
+    def test_c():
+        assert VirtualClock.in_use() is None
+        assert len(KEPT) == 8
+        for one in KEPT:
+            if isinstance(one, FaultProxy):
+                with pytest.raises(ConnectionRefusedError):
+                    socket.create_connection(one.address, timeout=5)
+"""
+    )
+    result.assert_outcomes(passed=5, failed=4, errors=4)
+    lines = [
+        line for line in result.outlines if line.startswith(("E ", "leak: ")) and "leak: the test has left" in line
+    ]
+    assert [sum(name in one for one in lines) for name in ("a VirtualClock in", "<FaultProxy 127.0.0.1:")] == [2, 6]
+
+
+def test_what_is_older_than_the_tests(run, pytester):
+    """What a conftest.py has put in force for the whole run is no test's leak."""
+    pytester.makeconftest(
+        """
+    import sys
+    from resilient.testing import faults, inject
+    inject("json:dumps", faults.CorruptResult(lambda x: "odd")).__enter__()
+"""
+    )
+    run(
+        """
+    import json
+
+    def test_one(): assert json.dumps(1) == "odd"
+    def test_two(): assert json.dumps(1) == "odd"
+"""
+    ).assert_outcomes(passed=2)
+
+
 def test_the_seed_is_shown_and_can_be_given(run, pytester):
     """The header shows the seed, and with it the same calls meet the fault again."""
     source = """
@@ -97,6 +289,58 @@ def test_a_failure_says_how_to_see_it_again(run):
     )
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "with inject(service, faults.NetworkFailure(), rate=0.5): assert 0",
+        "with FaultProxy('127.0.0.1', 9): assert 0",
+    ],
+)
+def test_a_failure_without_the_fixture_says_it_too(run, body):
+    """Whatever drew a seed in a failing test, the command that repeats it is shown; tests without faults show none."""
+    result = run(
+        f"""
+    from resilient.testing import FaultProxy
+
+    def test_one():
+        {body}
+
+    def test_two():
+        assert 0, "no faults"
+""",
+        "--resilience-seed=7",
+    )
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["pytest test_it.py::test_one --resilience-seed 7"])
+    result.stdout.no_fnmatch_line("pytest test_it.py::test_two *")
+
+
+@pytest.mark.parametrize("option", ["-q", "-qq", "--no-header"])
+def test_the_seed_without_the_header(run, option):
+    """Where pytest shows no header, the seed is shown at the end."""
+    result = run("def test_one(): pass", "--resilience-seed=7", option)
+    result.stdout.fnmatch_lines(["resilience seed: 7 (the same faults again: --resilience-seed 7)"])
+
+
+def test_the_command_of_a_repetition(run, pytester):
+    """The command that a repeated test shows when it fails repeats it, with its seed."""
+    source = """
+    import pytest
+
+    @pytest.mark.resilience
+    def test_one(chaos):
+        print("drawn", chaos.seed)
+        assert 0
+"""
+    first = run(source, "--resilience-repeat=2", "--resilience-seed=5")
+    first.assert_outcomes(failed=2)
+    (_, command) = [line for line in first.outlines if line.startswith("pytest ")]
+    second = run(source, *shlex.split(command)[1:])
+    second.assert_outcomes(failed=1)
+    drawn = [[line for line in one.outlines if line.startswith("drawn")] for one in (first, second)]
+    assert drawn[0][1:] == drawn[1]
+
+
 def test_the_marker_injects(run):
     """The marker injects pairs of a target and a fault, with its own seed."""
     run(
@@ -109,6 +353,50 @@ def test_the_marker_injects(run):
         assert chaos.injections[0].seed == 3
 """
     ).assert_outcomes(passed=1)
+
+
+def test_markers_add_up(run):
+    """Faults of a class and of its test are injected both; the seed is that of the closest marker that gives one."""
+    run(
+        """
+    import pytest
+
+    @pytest.mark.resilience(seed=3, faults=[("service", faults.CorruptResult(lambda x: x + 1))])
+    class TestIt:
+        @pytest.mark.resilience(faults=[("service", faults.CorruptResult(lambda x: x * 10), {"max_count": 1})])
+        def test_one(self, chaos):
+            assert [service(), service()] in ([11, 2], [20, 2])
+            assert chaos.seed == 3
+
+        @pytest.mark.resilience(seed="own")
+        def test_two(self, chaos):
+            assert service() == 2
+            assert chaos.seed == "own"
+"""
+    ).assert_outcomes(passed=2)
+
+
+def test_markers_that_mean_nothing(run):
+    """A marker with a typing error, or a wrong type, fails its test; otherwise it would pass without faults."""
+    wrong = {
+        "fault=[]": "*means nothing: fault; it takes seed= and faults=, by their names",
+        "sed=5": "*means nothing: sed; *",
+        "5": "*means nothing: 5; *",
+        "seed=1.5": "*seed=1.5: must be a whole number or a text",
+        "seed=True": "*seed=True: must be *",
+        "faults=['service', faults.Latency(0)]": "*faults: must be a list of pairs (target, fault), or *",
+        "faults='ab'": "*faults: must be a list of pairs *",
+        "faults=[('service', faults.Latency(0), 1)]": "*faults: must be a list of pairs *",
+    }
+    tests = [
+        f"""
+    @pytest.mark.resilience({text})
+    def test_{number}(): pass"""
+        for number, text in enumerate(wrong)
+    ]
+    result = run("\n".join(["    import pytest", *tests]))
+    result.assert_outcomes(errors=len(wrong))
+    result.stdout.fnmatch_lines([f"@pytest.mark.resilience: {one.lstrip('*')}" for one in wrong.values()])
 
 
 def test_marked_tests_are_repeated(run):
@@ -144,6 +432,65 @@ def test_a_report_for_each_test(run, pytester):
     content = json.loads(file.read_text())
     assert content["test"] == "test_it.py::test_one"
     assert [(one["calls"], one["fired"]) for one in content["injections"]] == [(2, 1)]
+
+
+def test_reports_of_tests_with_odd_names(run, pytester):
+    """Each test has a file of its own, whatever its name has, and however long that is."""
+    ids = ["a/b", "a_b", "a b", "x" * 300, "x" * 301]
+    run(
+        f"""
+    import pytest
+
+    @pytest.mark.parametrize("_", range({len(ids)}), ids={ids!r})
+    def test_one(chaos, recovery, _):
+        pass
+""",
+        "--resilience-report=out",
+    ).assert_outcomes(passed=len(ids))
+    files = list((pytester.path / "out").iterdir())
+    assert len(files) == len(ids)
+    assert {json.loads(one.read_text())["test"] for one in files} == {f"test_it.py::test_one[{one}]" for one in ids}
+    assert max(len(one.name) for one in files) < 200
+
+
+def test_a_folder_that_cannot_be(run, pytester):
+    """A folder for reports that cannot be made ends the run before its first test, with a sentence."""
+    (pytester.path / "afile").touch()
+    result = run("def test_one(chaos): pass", "--resilience-report=afile")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--resilience-report=afile: the folder cannot be made: File exists*"])
+
+
+@pytest.mark.parametrize("strict", [(), ("-W", "error")])
+def test_a_report_that_cannot_be_written(run, pytester, strict):
+    """A file that cannot be written is a warning, and the tests go on."""
+    for name in ("test_it.py_test_one.json", "test_it.py_test_two.recovery.html"):
+        (pytester.path / "out" / name).mkdir(parents=True)
+    result = run(
+        f"""{SCENARIO}
+    def test_one(chaos): pass
+    def test_two(recovery): recovery.run(scenario(service))
+    def test_three(chaos): pass
+""",
+        "--resilience-report=out",
+        *strict,
+    )
+    result.assert_outcomes(passed=3, warnings=0 if strict else 2)
+    if not strict:
+        result.stdout.fnmatch_lines(["*test_it.py_test_one.json cannot be written: Is a directory*"])
+    names = {one.name for one in (pytester.path / "out").iterdir() if one.is_file()}
+    assert names >= {"test_it.py_test_three.json", "test_it.py_test_two.recovery.json"}
+
+
+def test_reports_of_tests_that_go_elsewhere(run, pytester):
+    """The folder for reports is where pytest was started, wherever a test goes."""
+    source = f"""{SCENARIO}
+    def test_one(monkeypatch, tmp_path, recovery):
+        monkeypatch.chdir(tmp_path)
+        recovery.run(scenario(service))
+"""
+    run(source, "--resilience-report=out").assert_outcomes(passed=1)
+    assert (pytester.path / "out" / "test_it.py_test_one.recovery.json").is_file()
 
 
 def test_the_other_fixtures(run):

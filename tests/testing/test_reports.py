@@ -522,6 +522,32 @@ def test_seconds_and_shares_are_shown_as_they_are():
     assert steps(1.0) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
 
 
+@pytest.mark.parametrize("turns", ["\u202a", "\u202b", "\u202d", "\u202e", "\u2066", "\u2067", "\u2068", "\u2069"])
+def test_no_text_turns_its_surroundings_round(turns):
+    """Characters that turn the direction of what follows are shown as replaced in every format for people."""
+    given = samples.result(
+        scenario_name=f"x {turns} y",
+        faults=(FaultRecord(f"x {turns} y", f"x {turns} y", 1.0, 1, 1, 1, 0.0, 1.0),),
+        error_logs=(f"x {turns} y",),
+        reasons=(f"x {turns} y",),
+    )
+    report = TestReport([given])
+    for text in (report.to_html(), report.to_markdown(), report.to_junit()):
+        assert turns not in text
+        assert "x \ufffd y" in text
+
+
+@pytest.mark.parametrize("key", ["successes", "operations"])
+@pytest.mark.parametrize("value", [10**400, -(10**400), 2**63])
+def test_counts_that_nobody_can_count_to(key, value):
+    """A count of a file that no number of 64 bits holds is refused when it is read, not when it is shown."""
+    content = json.loads(samples.mixed().to_json())
+    content["results"][0]["phases"][0][key] = value
+    said = rf"results\[0\]\.phases\[0\]\.{key}=<int>: must be a whole number that fits into 64 bits"
+    with pytest.raises(ConfigurationError, match=said):
+        TestReport.from_json(json.dumps(content))
+
+
 def test_statuses_all_have_their_words():
     """Every status can be shown in every format."""
     for status in TestStatus:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -78,7 +79,7 @@ FULL: dict[str, Any] = {
             "max_count": 9,
             "seed": 7,
         },
-        {"injection_type": "corrupt_result", "target": "files_app:ask", "parameters": {"change": "files_app:wrong"}},
+        {"injection_type": "corrupt_result", "target": "files_app:ask", "parameters": {"fn": "files_app:wrong"}},
         {"injection_type": "custom", "parameters": {"begin": "files_app:begin", "end": "files_app:end"}},
         {"injection_type": "latency", "target": "files_app:ask", "parameters": {"seconds": 0.1}, "seed": "text",
          "injection_timing": {"when": "files_app:late"}},
@@ -122,7 +123,8 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "files_app.py").write_text(CODE, "utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
-    sys.modules.pop("files_app", None)
+    for name in ("files_app", "lazy_app"):
+        sys.modules.pop(name, None)
 
 
 def write(folder: Path, suffix: str, *tables: dict[str, Any]) -> Path:
@@ -186,7 +188,7 @@ def test_every_fault_arrives() -> None:
     assert first.injection_type is ErrorInjectionType.NETWORK_FAILURE
     assert (first.error_rate, first.during, first.max_count, first.seed) == (0.5, (0, 2.5), 9, 7)
     assert repr(first.injection_timing) == repr(InjectionTiming.delayed(0.2))
-    assert dict(corrupt.parameters) == {"change": app.wrong}
+    assert dict(corrupt.parameters) == {"fn": app.wrong}
     assert dict(hooks.parameters) == {"begin": app.begin, "end": app.end}
     assert (when.injection_timing.predicate, when.seed) == (app.late, "text")
     assert repr(random.injection_timing) == repr(InjectionTiming.random(1))
@@ -335,7 +337,14 @@ def test_everything_wrong_is_told_at_once(app: Path) -> None:
         ({**SMALL, "workload": "files_app:wrong"}, ["[0]: workload='wrong': must be callable with no arguments"]),
         ({**SMALL, "probes": ["files_app:number"]}, ["[0].probes[0]: expected the path of a Probe"]),
         ({**SMALL, "error_injection": []}, ["[0].error_injection: expected at least one table"]),
-        ({**SMALL, "error_injection": {**FAULT, "parameters": {"kid": 1}}}, ["[0].error_injection: parameters of "]),
+        ({**SMALL, "error_injection": {**FAULT, "parameters": {"kid": 1}}},
+         ["[0].error_injection: parameters of network_failure: unknown key kid; did you mean kind? allowed: kind, "]),
+        ({**SMALL, "error_injection": {**FAULT, "injection_type": "latency", "parameters": {}}},
+         ["[0].error_injection: parameters of latency: needs seconds"]),
+        ({**SMALL, "error_injection": {**FAULT, "target": "files_app:gone"}},
+         ["[0].error_injection.target: module files_app has no gone"]),
+        ({**SMALL, "error_injection": {**FAULT, "target": "no_such_place:ask"}},
+         ["[0].error_injection.target: module no_such_place: there is no such module"]),
         ({**SMALL, "error_injection": {**FAULT, "during": [2, 1]}}, ["[0].error_injection: during="]),
         (
             {**SMALL, "error_injection": {**FAULT, "injection_timing": {"delay": 1}}},
@@ -405,6 +414,79 @@ def test_a_module_that_fails(app: Path) -> None:
     (app / "failing_app.py").write_text("raise RuntimeError('password hunter2')", "utf-8")
     (line,) = problems({**SMALL, "workload": "failing_app:work"})
     assert line.endswith("module failing_app cannot be imported: it raised RuntimeError")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import pytest\npytest.skip('hunter2', allow_module_level=True)", "cannot be imported: it raised Skipped"),
+        ("class Odd(BaseException): pass\nraise Odd('hunter2')", "cannot be imported: it raised Odd"),
+        ("raise ModuleNotFoundError('hunter2')", "cannot be imported: it raised ModuleNotFoundError"),
+        ("import no_such_place", "cannot be imported: it needs module no_such_place"),
+    ],
+)
+@pytest.mark.parametrize("key", ["workload", "target"])
+def test_a_module_that_does_not_let_itself_be_imported(app: Path, key: str, code: str, said: str) -> None:
+    """Whatever a module raises as it is imported is a problem of the file, of which only the kind is told."""
+    (app / "failing_app.py").write_text(code, "utf-8")
+    (line,) = problems(
+        {**SMALL, "workload": "failing_app:x"}
+        if key == "workload"
+        else {**SMALL, "error_injection": {**FAULT, "target": "failing_app:x"}}
+    )
+    assert line.endswith(f"{key}: module failing_app {said}")
+
+
+def test_a_name_that_raises(app: Path) -> None:
+    """Whatever looking a name up in a module raises is a problem of the file, of which only the kind is told."""
+    (app / "lazy_app.py").write_text("def __getattr__(name):\n    raise ValueError('token=hunter2')\n", "utf-8")
+    (line,) = problems({**SMALL, "workload": "lazy_app:x"})
+    assert line == "scenarios[0].workload: x of module lazy_app cannot be had: it raised ValueError"
+
+
+def test_ctrl_c_during_an_import(app: Path) -> None:
+    """Ctrl-C while a module is imported stops the reading; it is no problem of the file."""
+    (app / "stopped_app.py").write_text("raise KeyboardInterrupt", "utf-8")
+    with pytest.raises(KeyboardInterrupt):
+        scenarios_from({"scenarios": [{**SMALL, "workload": "stopped_app:x"}]}, "file")
+
+
+@pytest.mark.parametrize("name", ["later", "shop.later", "made later"])
+def test_names_of_policies_stay_open(name: str) -> None:
+    """A target without a colon may be a policy that is made later, so nothing is said against it."""
+    assert scenario_from({**SMALL, "error_injection": {**FAULT, "target": name}}).injections[0].target == name
+
+
+def test_a_policy_named_like_a_path(app: Path) -> None:
+    """A policy may be named like a path: where there is one of this name, it is the target."""
+    code = "\n@retry(name='shop:payments')\ndef pay(): return 1\n"
+    (app / "files_app.py").write_text(CODE + code, "utf-8")
+    table = {**SMALL, "error_injection": {**FAULT, "target": "shop:payments"}}
+    assert scenario_from(table).injections[0].target == "shop:payments"
+
+
+def bomb(last: str) -> str:
+    """YAML in which each of a few lines has nine times what the one before it has."""
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"{two}: &{two} [{', '.join([f'*{one}'] * 9)}]" for one, two in itertools.pairwise("abcdefghijk")]
+    return "\n".join([*lines, last])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        bomb("scenarios: *k"),
+        bomb("scenarios: [{id: x, description: *k}]"),
+        "scenarios: &a [*a, *a]",
+        "scenarios:\n- &a {id: x, name: *a, description: *a}",
+    ],
+    ids=["scenarios", "a value", "a list that holds itself", "a table that holds itself"],
+)
+def test_a_few_lines_that_are_endless(app: Path, text: str) -> None:
+    """A YAML file whose aliases make more of it than anybody can hold is refused at once."""
+    (app / "bomb.yaml").write_text(text, "utf-8")
+    with pytest.raises(ConfigurationError, match=r"bomb\.yaml: expected at most 1,000,000 values, each counted where"):
+        load_scenarios(app / "bomb.yaml")
 
 
 @pytest.mark.parametrize(

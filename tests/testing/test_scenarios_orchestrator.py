@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -128,6 +129,30 @@ def test_a_plan_that_fails(service: Service, orchestrator: RecoveryOrchestrator)
     result = orchestrator_recovers(service.ask, kill=service.kill, plan=PLAN, orchestrator=orchestrator, **quick).run()
 
     assert result.status is TestStatus.FAILED
+    assert observed(result, "plan")[0] is False
+
+
+@pytest.mark.parametrize("is_given", [True, False])
+def test_plans_of_others_do_not_count(is_given: bool, service: Service, orchestrator: RecoveryOrchestrator) -> None:
+    """What another orchestrator completes meanwhile proves nothing, be it a plan of the same id."""
+
+    def fail(step: Any, context: Any) -> None:
+        raise OSError("no such program")
+
+    orchestrator.register_step_executor("start", fail)
+    other = RecoveryOrchestrator()
+    other.register_step_executor("start", service.start)
+    other.register_plan(PLAN)
+    quick = QUICK | {"outage": 0.5}
+
+    def kill() -> None:
+        service.kill()
+        threading.Timer(0.3, lambda: other.execute_plan("restart")).start()
+
+    plan = PLAN if is_given else None
+    result = orchestrator_recovers(service.ask, kill=kill, plan=plan, orchestrator=orchestrator, **quick).run()
+
+    assert result.status is TestStatus.FAILED, result.explain()
     assert observed(result, "plan")[0] is False
 
 

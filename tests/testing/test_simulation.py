@@ -479,6 +479,14 @@ def test_too_many_calls_under_way(monkeypatch):
         simulate(retry(), **OUTAGE, failure="hang")
 
 
+def test_retries_that_wait_for_a_breaker_are_told(monkeypatch):
+    """Where calls pile up though there is a timeout, as retries wait for the breaker, the error says what helps."""
+    monkeypatch.setattr("resilient.testing.simulation.traffic.MOST_UNDER_WAY", 100)
+
+    with pytest.raises(RuntimeError, match="open breaker to close, give them max_elapsed= or give_up_on=Circuit"):
+        simulate(Pipeline(retry(max_attempts=3), circuit_breaker(), timeout(1)), **OUTAGE)
+
+
 def test_sync_wait_without_end_is_refused():
     """A policy that waits for a lock which nobody can release is told, instead of hanging."""
     lock = threading.Lock()

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from freezegun import freeze_time
 
 from resilient import (
     BulkheadFullError,
@@ -590,6 +591,20 @@ def test_degrade_cache_ages(clock):
     assert load() == "first"
     clock.advance(MINUTE)
     assert load() == "second"
+
+
+def test_loops_follow_after_freezegun():
+    """A loop whose class freezegun has given a `time` of its own follows the clock all the same."""
+
+    async def nap():
+        await asyncio.sleep(60)
+        return asyncio.get_running_loop().time()
+
+    with freeze_time("2026-01-01", real_asyncio=True):
+        asyncio.run(asyncio.sleep(0))
+    with VirtualClock(autojump=True) as clock:
+        began = clock.monotonic()
+        assert asyncio.run(nap()) == began + 60
 
 
 def test_bystanders_do_not_hold_up_time():

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
+from queue import SimpleQueue
 from types import FrameType, TracebackType
 
 from resilient import _checks as check
 from resilient.clock import CLOCK
 from resilient.testing.clocks import virtual_loops
 from resilient.testing.clocks.real_sockets import forbidden
-from resilient.testing.clocks.waiting import frames, is_known, surely_waits, waits
+from resilient.testing.clocks.waiting import any_runs, frames, is_known, surely_waits, times, waits
+from resilient.testing.undisturbed import Undisturbed
 
 #: Whoever stands still for so long (real seconds) in code that is not known to wait is taken to wait all the same.
 PATIENCE = 1.0
@@ -63,44 +66,54 @@ class VirtualClock:
         self.autojump = check.flag("autojump", autojump)
         self._now = 0.0
         self._changed = threading.Condition(threading.RLock())
-        self._bystanders: dict[int, tuple[int, int]] = {}
+        self._bystanders: dict[int, tuple[tuple[int, int], int]] = {}
         self._sleepers: set[Sleeper] = set()
         self._active = False
         self._stack = ExitStack()
         self._jumper: threading.Thread | None = None
-        self._wanted = threading.Event()
+        # Not an Event, whose lock an interrupt may leave taken: whoever waits puts something in, if nothing is in.
+        self._wanted: SimpleQueue[None] = SimpleQueue()
 
     # The block
 
     def __enter__(self) -> VirtualClock:
         if VirtualClock._current is not None:
             raise RuntimeError("a VirtualClock is in use already: there is one time for the whole process")
-        VirtualClock._current = self
-        # From where the real one stands, so that moments noted before the block still lie in the past.
-        self._now = time.monotonic()
-        self._active = True
-        self._bystanders = self._standing()
-        with ExitStack() as stack:
-            stack.callback(self._leave)
-            stack.enter_context(CLOCK.use(self))
-            stack.enter_context(virtual_loops.follow(self))
-            stack.enter_context(forbidden("a VirtualClock is in use, and a real socket would not follow it"))
-            if self.autojump:
-                self._jumper = threading.Thread(target=self._watch, name="resilient-virtual-clock", daemon=True)
-                self._jumper.start()
-            self._stack = stack.pop_all()
+        try:
+            with Undisturbed(), ExitStack() as stack:
+                stack.callback(self._leave)
+                VirtualClock._current = self
+                # From where the real one stands, so that moments noted before the block still lie in the past.
+                self._now = time.monotonic()
+                self._active = True
+                self._note_bystanders(self._standing())
+                stack.enter_context(CLOCK.use(self))
+                stack.enter_context(virtual_loops.follow(self))
+                stack.enter_context(forbidden("a VirtualClock is in use, and a real socket would not follow it"))
+                if self.autojump:
+                    self._jumper = threading.Thread(target=self._watch, name="resilient-virtual-clock", daemon=True)
+                    self._jumper.start()
+                self._stack = stack.pop_all()
+        except BaseException:
+            self._stack.close()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._stack.close()
+        try:
+            with Undisturbed():
+                self._stack.close()
+        except BaseException:
+            self._stack.close()  # interrupted before it began
+            raise
 
     def _leave(self) -> None:
         VirtualClock._current = None
         with self._changed:
             self._active = False
             self._rouse()
-        self._wanted.set()
-        if self._jumper is not None:
+        self._wanted.put(None)
+        if self._jumper is not None and self._jumper.ident is not None:
             self._jumper.join()
 
     @classmethod
@@ -182,6 +195,7 @@ class VirtualClock:
         Threads get to run in between. Inside an event loop this is one step; there, `aadvance` lets tasks run.
         """
         end = self._now + check.seconds("seconds", seconds)
+        self._await_quiet()  # who has just begun has yet to say what he waits for
         while (due := self._next_due(end)) is not None:
             self._set(due)
         self._set(end)
@@ -211,8 +225,13 @@ class VirtualClock:
             waiting = bool(self._sleepers)
             self._now = max(self._now, now)
             self._rouse()
+        if waiting:
+            self._await_quiet()
+
+    def _await_quiet(self) -> None:
+        """Let other threads run until they wait, or really work."""
         end = time.monotonic() + PATIENCE
-        while waiting and not self._is_quiet() and time.monotonic() < end:
+        while not self._is_quiet() and time.monotonic() < end:
             time.sleep(_LOOK)
 
     def _rouse(self) -> None:
@@ -233,7 +252,8 @@ class VirtualClock:
         """Note one who waits; the caller has the lock."""
         sleeper = Sleeper(due, wake, stirred, exact)
         self._sleepers.add(sleeper)
-        self._wanted.set()
+        if self._wanted.empty():
+            self._wanted.put(None)
         return sleeper
 
     def _jump_if_alone(self) -> bool:
@@ -251,19 +271,30 @@ class VirtualClock:
     def _watch(self) -> None:
         """Jump whenever everybody waits; the thread of a clock with `autojump`."""
         while self.is_active:
-            self._wanted.wait()
-            self._wanted.clear()
+            self._wanted.get()
             looks, before = 0, None
             while self._sleepers and self.is_active:
                 state = self._standing()
                 looks = looks + 1 if state == before else 0
                 stands = looks >= _LOOKS and self._is_quiet()
                 if stands or looks * _LOOK >= PATIENCE or self._is_quiet(surely=True):
+                    if looks * _LOOK >= PATIENCE:
+                        # Whoever has stood still so long needs no second second until he moves.
+                        self._note_bystanders(state)
                     self._jump_from(state)
                     looks, before = 0, None
                 else:
                     before = state
                 time.sleep(_LOOK)
+
+    def _after_fork(self) -> None:
+        """In a forked child there are no other threads, whatever they had begun; and the one that jumps is missing."""
+        self._changed = threading.Condition(threading.RLock())
+        self._wanted = SimpleQueue()
+        self._sleepers = {one for one in self._sleepers if one.thread == threading.get_ident()}
+        if self.autojump:
+            self._jumper = threading.Thread(target=self._watch, name="resilient-virtual-clock", daemon=True)
+            self._jumper.start()
 
     def _jump_from(self, state: dict[int, tuple[int, int]]) -> None:
         with self._changed:
@@ -291,11 +322,30 @@ class VirtualClock:
             sleeping.add(self._jumper.ident)
         if surely:
             return all(ident in sleeping or surely_waits(frame) for ident, frame in standing.items())
+        guessed = [ident for ident, frame in standing.items() if ident not in sleeping and not is_known(frame)]
         return all(
             ident in sleeping or waits(frame) or self._is_bystander(ident, frame) for ident, frame in standing.items()
-        )
+        ) and not any_runs(guessed)
+
+    def _note_bystanders(self, state: dict[int, tuple[int, int]]) -> None:
+        spent = times(state)
+        self._bystanders.update({ident: (place, spent[ident]) for ident, place in state.items()})
 
     def _is_bystander(self, ident: int, frame: FrameType) -> bool:
-        """Whether a thread has stood still since before the block, whatever it waits for."""
+        """Whether a thread has stood still since before the block, or for long, whatever it waits for."""
         # Not where it is known what is waited for: who was woken there, and has not run yet, has not moved either.
-        return not is_known(frame) and self._bystanders.get(ident) == (id(frame), frame.f_lasti)
+        if is_known(frame):
+            return False
+        # Who computes without a call stands in the same place whenever one looks, but has run meanwhile.
+        place = (id(frame), frame.f_lasti)
+        noted = self._bystanders.get(ident)
+        return noted is not None and noted[0] == place and noted[1] == times([ident])[ident]
+
+
+def _after_fork() -> None:
+    if VirtualClock._current is not None:
+        VirtualClock._current._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -6,10 +6,11 @@ A thread that was woken and has not run yet looks as if it waited; so what it wa
 from __future__ import annotations
 
 import gc
+import os
 import selectors
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import thread as pools
 from types import CodeType, FrameType
 from typing import Any
@@ -19,19 +20,67 @@ from resilient.testing.clocks import virtual_loops
 from resilient.timeout import workers
 
 _looking = threading.RLock()
+_paused = False  # whether the garbage collector rests while somebody looks
 
 
 def frames() -> dict[int, FrameType]:
     """The innermost frames of all threads, of one moment."""
+    global _paused  # noqa: PLW0603 - of the process
     with _looking:
-        collects = gc.isenabled()
+        collects = _paused = gc.isenabled()
         # Or Python 3.11 stands still for ever, where it collects garbage meanwhile and a thread begins or ends.
-        gc.disable()
         try:
+            gc.disable()
             return sys._current_frames()
         finally:
             if collects:
                 gc.enable()
+            _paused = False
+
+
+def _after_fork() -> None:
+    global _looking, _paused  # noqa: PLW0603 - of the process
+    _looking = threading.RLock()
+    if _paused:
+        gc.enable()
+        _paused = False
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def any_runs(idents: list[int]) -> bool:
+    """Whether the system says of one of these threads that it runs, or would if it were its turn; as far as it tells.
+
+    Who was woken and has not had his turn yet still stands in the same place.
+    """
+    if not idents:
+        return False
+    numbers = {one.ident: one.native_id for one in threading.enumerate()}
+    return any(_state(numbers.get(ident)) in ("R", "D") for ident in idents)
+
+
+def times(idents: Iterable[int]) -> dict[int, int]:
+    """How long each of these threads has run so far, in nanoseconds, as far as the system tells (0: it does not)."""
+    numbers = {one.ident: one.native_id for one in threading.enumerate()}
+    return {ident: _time(numbers.get(ident)) for ident in idents}
+
+
+def _time(number: int | None) -> int:
+    try:
+        with open(f"/proc/self/task/{number}/schedstat", encoding="latin-1") as file:
+            return int(file.read().split()[0])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def _state(number: int | None) -> str:
+    try:
+        with open(f"/proc/self/task/{number}/stat", encoding="latin-1") as file:
+            return file.read().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):  # another system, or the thread has ended
+        return ""
 
 
 def waits(frame: FrameType) -> bool:

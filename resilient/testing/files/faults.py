@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from resilient.errors import ConfigurationError
+from resilient.testing import targets
 from resilient.testing.files import kinds as kinds
 from resilient.testing.files.fields import REQUIRED, Field, table
+from resilient.testing.files.importing import imported
 from resilient.testing.files.kinds import BAD, Kind, Problems, Where
 from resilient.testing.recovery.configs import ErrorInjectionConfig, ErrorInjectionType
 from resilient.testing.timing import InjectionTiming
 
 #: Parameters of faults that are functions.
-CALLABLES = ("action", "begin", "change", "end")
+CALLABLES = ("begin", "callable", "end", "fn")
 
 
 def _read_timing(value: Any, where: Where, problems: Problems) -> Any:
@@ -59,7 +62,23 @@ def _read_parameters(value: Any, where: Where, problems: Problems) -> Any:
 
 
 _PARAMETERS = Kind({"type": "object", "properties": dict.fromkeys(CALLABLES, kinds.FUNCTION.schema)}, _read_parameters)
-_TARGET = kinds.either((kinds.is_import, kinds.IMPORTED), (lambda _: True, kinds.NAME))
+
+
+def _read_target(value: Any, where: Where, problems: Problems) -> Any:
+    found = kinds.NAME.read(value, where, problems)
+    # Without a colon it may be the name of a policy that is made later.
+    if found is BAD or not kinds.is_path(found) or targets._is_policy(found):
+        return found
+    try:
+        imported(found)
+        targets._resolved(found)  # what is called where it is looked up; not what `__getattr__` makes
+    except ConfigurationError as error:
+        # The import may have made a policy of that name.
+        return found if targets._is_policy(found) else problems.add(where, str(error))
+    return found
+
+
+_TARGET = kinds.either((kinds.is_import, kinds.IMPORTED), (lambda _: True, Kind(kinds.NAME.schema, _read_target)))
 
 FAULT = {
     "injection_type": Field(kinds.choice({one.value: one for one in ErrorInjectionType}), "What goes wrong.", REQUIRED),
@@ -76,7 +95,7 @@ FAULT = {
     "error_rate": Field(kinds.SHARE, "The share of calls that is hit.", 1.0),
     "during": Field(kinds.WINDOW, "Seconds from the beginning of the fault phase, [start, end]."),
     "max_count": Field(kinds.COUNT, "How many calls are hit at most."),
-    "parameters": Field(_PARAMETERS, "The fault's own; action, begin, change and end are paths of functions.", {}),
+    "parameters": Field(_PARAMETERS, "The fault's own; callable, fn, begin and end are paths of functions.", {}),
     "seed": Field(kinds.SEED, "Decides which calls are hit. Left out: one is made, and shown."),
 }
 FAULT_KIND = table("One fault.", FAULT, ErrorInjectionConfig)

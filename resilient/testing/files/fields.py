@@ -12,7 +12,9 @@ from resilient.testing.files.kinds import BAD, Kind, Problems, Where
 
 REQUIRED: Any = object()
 
-_DEEPEST = 100
+#: How many lists and tables may lie within each other.
+DEEPEST = 100
+_MOST_VALUES = 1_000_000
 
 
 class Field(NamedTuple):
@@ -76,14 +78,31 @@ def table(description: str, fields: Mapping[str, Field], make: Callable[..., Any
     return Kind(closed(description, fields), read)
 
 
+def refuse_too_much(content: Any, deepest: int | None = None) -> None:
+    """Raise ConfigurationError for a file that a few lines make endless: YAML lets a value stand in many places.
+
+    With `deepest`, also for one with more than so many lists and tables within each other.
+    """
+    count, waiting = 1, [(content, 1)]
+    while waiting:
+        value, depth = waiting.pop()
+        inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+        count += len(inside)
+        if count > _MOST_VALUES:
+            raise ConfigurationError(f"expected at most {_MOST_VALUES:,} values, each counted wherever it stands")
+        if deepest is not None and depth > deepest:
+            raise ConfigurationError(f"expected at most {deepest} lists and tables within each other")
+        waiting += [(one, depth + 1) for one in inside if isinstance(one, (list, Mapping))]
+
+
 def plain(value: Any, where: Where, problems: Problems) -> Any:
     """A copy of what JSON has a form for; anything else is a problem."""
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else problems.unfit(where, "a finite number", value)
-    if len(where) > _DEEPEST:
-        return problems.add(where[:3], f"expected at most {_DEEPEST} lists and tables within each other")
+    if len(where) > DEEPEST:
+        return problems.add(where[:3], f"expected at most {DEEPEST} lists and tables within each other")
     if isinstance(value, list):
         return [plain(one, (*where, number), problems) for number, one in enumerate(value)]
     if isinstance(value, Mapping):

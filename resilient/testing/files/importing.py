@@ -24,13 +24,16 @@ def _module(name: str) -> Any:
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+        if error.name is None:
+            raise _failed(f"module {name} cannot be imported", error) from error
+        if name == error.name or name.startswith(f"{error.name}."):
             remedy = "there is no such module among the installed packages or where Python looks"
             raise ConfigurationError(f"module {name}: {remedy}") from None
-        raise ConfigurationError(f"module {name} cannot be imported: {error}") from error
-    except (Exception, SystemExit) as error:
-        # Its text may hold what the module has read, so only its kind is told; the cause is kept.
-        raise ConfigurationError(f"module {name} cannot be imported: it raised {type(error).__name__}") from error
+        raise ConfigurationError(f"module {name} cannot be imported: it needs module {error.name}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # pytest's own "skip this" among them
+        raise _failed(f"module {name} cannot be imported", error) from error
 
 
 def _attribute(module: Any, path: str, name: str) -> Any:
@@ -38,3 +41,12 @@ def _attribute(module: Any, path: str, name: str) -> Any:
         return reduce(getattr, name.split("."), module)
     except AttributeError:
         raise ConfigurationError(f"module {path} has no {name}") from None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise _failed(f"{name} of module {path} cannot be had", error) from error
+
+
+def _failed(what: str, error: BaseException) -> ConfigurationError:
+    """What is said of code that raised. Its text may hold what it has read, so only its kind is; the cause is kept."""
+    return ConfigurationError(f"{what}: it raised {type(error).__name__}")

@@ -170,8 +170,13 @@ def choice(words: Mapping[Any, Any], expected: str = "") -> Kind:
     return Kind({"enum": list(words)}, read)
 
 
+def is_path(value: Any) -> bool:
+    """Whether a value is written as the path of code."""
+    return isinstance(value, str) and re.fullmatch(r"[^\s:]+:[^\s:]+", value) is not None
+
+
 def _read_code(value: Any, where: Where, problems: Problems) -> Any:
-    if not isinstance(value, str) or not re.fullmatch(r"[^\s:]+:[^\s:]+", value):
+    if not is_path(value):
         return problems.strange(where, 'the path of code, "package.module:name"', value)
     try:
         return imported(value)

@@ -10,6 +10,7 @@ from typing import Any
 from resilient.errors import ConfigurationError
 from resilient.strategies import parsing
 from resilient.strategies.problems import kind_of, listed
+from resilient.testing.files.fields import refuse_too_much
 from resilient.testing.files.kinds import Problem, Problems, shown
 from resilient.testing.files.schema import SCHEMA_KEY, scenario_schema
 from resilient.testing.files.tables import build
@@ -30,6 +31,7 @@ def load_scenarios(path: str | os.PathLike[str]) -> tuple[RecoveryTestScenario, 
     file = Path(path)
     try:
         content = parsing.content_of(file)
+        refuse_too_much(content)
     except ConfigurationError as error:
         raise ConfigurationError(f"{file}: {error}") from None
     return scenarios_from(content, str(file))

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import math
 import random
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from resilient._registry import registry
-from resilient.circuit_breaker import CircuitState
+from resilient.retry.budget import RetryBudget
 from resilient.testing import seeds
 from resilient.testing.clocks import real_sockets
 from resilient.testing.clocks.virtual_clock import VirtualClock
@@ -27,6 +28,42 @@ from resilient.testing.recovery.scenario import RecoveryTestScenario
 from resilient.testing.recovery.sources import source_of
 from resilient.testing.recovery.statistics import percentile, wilson
 from resilient.testing.recovery.verdict import judged, phases
+from resilient.testing.simulation.state import KeptState, start_afresh
+
+
+class _Runs:
+    """The scenarios that run in this process: one in virtual time runs alone, as there is one time for all."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._virtual = False
+
+    @property
+    def any(self) -> bool:
+        """Whether some scenario is running."""
+        return self._count > 0
+
+    @contextmanager
+    def claimed(self, *, virtual: bool) -> Iterator[None]:
+        """Run inside the block, or raise RuntimeError."""
+        with self._lock:
+            if self._virtual or (virtual and self._count):
+                raise RuntimeError(
+                    "another scenario is running in this process, and one in virtual time has to run alone: "
+                    "run them one after the other, or both with virtual_time=False"
+                )
+            self._count += 1
+            self._virtual = virtual
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._count -= 1
+                self._virtual = False
+
+
+_RUNS = _Runs()
 
 
 class Attempts:
@@ -50,7 +87,8 @@ class Attempts:
         self.collector = collector
         self.is_async = inspect.iscoroutinefunction(scenario.workload)
         has_network = any(one.source == NETWORK for one in scenario.injections)
-        self.is_virtual = scenario.virtual_time is not False and VirtualClock.in_use() is None and not has_network
+        wants_virtual = scenario.virtual_time or (scenario.virtual_time is None and not _RUNS.any)
+        self.is_virtual = wants_virtual and VirtualClock.in_use() is None and not has_network
 
     def __iter__(self) -> Iterator[Attempt]:
         attempt = Attempt(self)
@@ -82,8 +120,10 @@ class Attempt:
     def __enter__(self) -> Attempt:
         plan = self._plan
         with ExitStack() as stack:
+            stack.enter_context(_RUNS.claimed(virtual=plan.is_virtual))
             if plan.is_virtual:
                 stack.enter_context(_own_time())
+            running.check_real_time()
             if VirtualClock.in_use() is not None:
                 stack.enter_context(_own_draws(plan.seeds[0]))
             pairs = zip(plan.scenario.injections, plan.seeds, strict=True)
@@ -111,7 +151,7 @@ class Attempt:
         if self._plan.is_async:
             if asyncio._get_running_loop() is not None:
                 raise RuntimeError("the workload is async, and a loop is running here: await arun_test_scenario(...)")
-            asyncio.run(running.run_async(self._recording))
+            running.run_in_own_loop(self._recording)
         else:
             running.run_sync(self._recording)
         self._conclude()
@@ -152,8 +192,8 @@ class Attempt:
             p50=percentile(times, 0.5),
             p95=percentile(times, 0.95),
             p99=percentile(times, 0.99),
-            recovery_time=None if recovered is None else max(0.0, recovered - course.fault_end),
-            recovery_time_from_start=None if recovered is None else max(0.0, recovered - course.fault_start),
+            recovery_time=None if recovered is None else _between(course.fault_end, recovered),
+            recovery_time_from_start=None if recovered is None else _between(course.fault_start, recovered),
             data_consistent=None,
             checks=(),
             phases=phases(recording, operations, duration),
@@ -166,6 +206,12 @@ class Attempt:
             source=scenario.source,
         )
         self.result = judged(result, recording)
+
+
+def _between(start: float, end: float) -> float:
+    """Seconds from one moment to another. Less than a microsecond is what adding moments up leaves of none."""
+    took = end - start
+    return took if took >= 1e-6 else 0.0
 
 
 def check_surroundings(allow_in_production: bool) -> None:
@@ -239,15 +285,15 @@ def _own_draws(seed: int | str) -> Iterator[None]:
 
 @contextmanager
 def _own_time() -> Iterator[None]:
-    """A virtual clock that jumps. What breakers have seen at its moments, which are yet to come, is forgotten."""
-    before = {name: one.get_metrics() for name, one in registry.circuit_breakers.items()}
+    """A virtual clock that jumps. Policies are afterwards as they were: what they saw in it lies in the future."""
+    names = ("circuit_breakers", "bulkheads", "retries", "timeouts", "degradations")
+    kept = KeptState(policy for name in names for policy in getattr(registry, name).values())
     try:
         with VirtualClock(autojump=True) as clock:
             # From a whole second on, so that no time is rounded differently in the next run.
             clock.advance(math.ceil(clock.monotonic()) - clock.monotonic())
+            # What a budget grants follows from when it was last asked, in real time.
+            start_afresh(one for one in kept.objects if isinstance(one, RetryBudget))
             yield
     finally:
-        for name, breaker in registry.circuit_breakers.items():
-            is_stale = breaker.state in (CircuitState.OPEN, CircuitState.HALF_OPEN) or breaker.config.window_duration
-            if is_stale and breaker.get_metrics() != before.get(name):
-                breaker.reset()
+        kept.restore()

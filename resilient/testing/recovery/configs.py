@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -95,11 +96,24 @@ def fault_of(config: ErrorInjectionConfig) -> Fault:
             raise check.bad("parameters", sorted(map(str, config.parameters)), f"{kind!r} has its parameters already")
         return kind
     make: Callable[..., Fault] = FAULTS[kind]
+    _check_names(kind.value, config.parameters, inspect.signature(make).parameters)
     try:
         return make(**config.parameters)
     except TypeError as error:
-        given = ", ".join(sorted(map(str, config.parameters))) or "none"
-        raise ConfigurationError(f"parameters of {kind.value} ({given}): {error}") from None
+        raise ConfigurationError(f"parameters of {kind.value}: {error}") from None
+
+
+def _check_names(kind: str, given: Mapping[str, Any], known: Mapping[str, inspect.Parameter]) -> None:
+    """Raise ConfigurationError for names that a fault does not have, and for those that it has to have."""
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, 1)
+            guess = f"did you mean {near[0]}? " if near else ""
+            remedy = f"unknown key {name}; {guess}allowed: {', '.join(known)}"
+            raise ConfigurationError(f"parameters of {kind}: {remedy}")
+    missing = [one.name for one in known.values() if one.default is one.empty and one.name not in given]
+    if missing:
+        raise ConfigurationError(f"parameters of {kind}: needs {', '.join(missing)}")
 
 
 def check_seed(seed: Any) -> None:

@@ -18,6 +18,7 @@ from resilient.testing.recovery.result import Operation
 from resilient.testing.recovery.scenario import RecoveryTestScenario
 from resilient.testing.recovery.sources import Source
 from resilient.testing.targets import as_called
+from resilient.testing.undisturbed import Undisturbed
 
 #: Calls per second in virtual time, where no load is given and calls may take no time at all.
 VIRTUAL_LOAD = 50.0
@@ -63,6 +64,7 @@ class Recording:
         self.timed_out = False
         self.crash: BaseException | None = None
         self.abandoned = False
+        self.stubborn = 0  # tasks that ignored their cancellation
         #: Wakes whoever directs.
         self.ring: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
@@ -74,7 +76,7 @@ class Recording:
         course = self.course
         stack.enter_context(self.collector.listening(self.scenario.id, self.origin))
         for source in self.sources:
-            stack.callback(source.finish)
+            stack.callback(_finish, source)
             source.enter(stack, self.origin + course.baseline_end, self.origin + course.fault_limit)
         self.workload = as_called(self.workload)
 
@@ -89,7 +91,9 @@ class Recording:
         if self.load is None:
             return self.now() if before is None else max(self.now(), before + LEAST_GAP)
         with self._lock:
-            slot, self._slots = self._slots / self.load, self._slots + 1
+            # What could not be called in time is left out: all at once it would be another load.
+            number = max(self._slots, math.floor(self.now() * self.load))
+            slot, self._slots = number / self.load, number + 1
         return math.ceil(slot * _GRID) / _GRID if VirtualClock.in_use() is not None else slot
 
     def begin(self) -> int | None:
@@ -120,7 +124,8 @@ class Recording:
             is_news = (self.course.fault_end, recovered) != seen
         self.collector.record_operation(self.scenario.id, Operation(number, started, ended, "", value, error))
         if recovered is not None and recovered != seen[1]:
-            text = f"{recovered - self.course.fault_end:.3g} s after the end of the fault"
+            after = recovered - self.course.fault_end
+            text = f"{after if after > 1e-6 else 0:.3g} s after the end of the fault"
             self.collector.tell("recovered", self.scenario.id, text, self.origin + recovered)
         return is_news or self.is_done
 
@@ -132,7 +137,7 @@ class Recording:
             self.course.exhausted(max(known) - self.origin)
 
     def _remember(self, error: BaseException) -> None:
-        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        text = told(error)
         # Texts that differ only in numbers, such as the seconds to wait, are one.
         kind = re.sub(r"\d+(\.\d+)?", "0", text)
         if kind in self._texts or len(self._texts) < _MOST_TEXTS:
@@ -177,6 +182,15 @@ class Recording:
         return tuple(sorted(made, key=lambda one: (one.started, one.number)))
 
 
+def told(error: BaseException) -> str:
+    """What kind of error it is, and what it says; some cannot even say that."""
+    try:
+        said = str(error)
+    except Exception:
+        said = "(it cannot say what it is)"
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
 def _without_frames(error: BaseException) -> None:
     """Forget the frames that an error, and those behind it, came through: they would live as long as the result."""
     left, seen = [error], set()
@@ -188,6 +202,12 @@ def _without_frames(error: BaseException) -> None:
         one.__traceback__ = None
         behind = (one.__cause__, one.__context__, *(one.exceptions if isinstance(one, BaseExceptionGroup) else ()))
         left += [other for other in behind if other is not None]
+
+
+def _finish(source: Source) -> None:
+    """Mend what is still broken; a first Ctrl-C waits until that is done."""
+    with Undisturbed():
+        source.finish()
 
 
 class Cues:

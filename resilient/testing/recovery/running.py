@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
+from types import BuiltinFunctionType
 from typing import Any
 
+from resilient.clock import CLOCK
 from resilient.errors import ConfigurationError
 from resilient.testing.clocks.virtual_clock import VirtualClock
 from resilient.testing.recovery.recording import Cues, Recording
@@ -38,11 +41,11 @@ class _Bell:
         """Return when `done()` says so, after so many seconds at the latest."""
         if seconds <= 0:
             return
-        # Less than that may be nothing to a clock that shows a large number, and the caller would never get on.
-        seconds = max(seconds, _LEAST)
         if self._clock is not None:
-            self._clock._wait_until(done, seconds)
+            # Less than that is nothing to a clock that shows a large number, and the caller would never get on.
+            self._clock._wait_until(done, max(seconds, 2 * math.ulp(self._clock.monotonic())))
             return
+        seconds = max(seconds, _LEAST)
         with self._changed:
             self._changed.wait_for(done, seconds)
 
@@ -74,13 +77,15 @@ def run_sync(recording: Recording) -> None:
 def _direct(recording: Recording, bell: _Bell) -> None:
     cues = Cues(recording)
     course = recording.course
-    while not recording.is_done:
+    while not recording.is_done and not recording.timed_out:
         if course.is_late(recording.now()):
             recording.timed_out = True
             break
-        cues.play()
+        if cues.is_due:
+            _beside(recording, bell, cues.play, "the beginning or end of a fault")
+            continue
         if cues.wants_help():
-            _help(recording, bell)
+            _beside(recording, bell, lambda: _help(recording), "recover()")
             continue
         seen = course.fault_end, course.recovered_at
         bell.wait(
@@ -91,32 +96,43 @@ def _direct(recording: Recording, bell: _Bell) -> None:
         raise recording.crash
 
 
-def _help(recording: Recording, bell: _Bell) -> None:
-    """Call `recover`, in a thread: it may hang like everything else, and needs an event loop where it is async."""
+def _beside(recording: Recording, bell: _Bell, function: Callable[[], object], name: str) -> None:
+    """Call what may hang in a thread; whoever waits for it goes on when the scenario's time is up."""
     done = threading.Event()
 
     def call() -> None:
-        recover: Any = recording.scenario.recover
         try:
-            said = recover()
-            if inspect.isawaitable(said):
-                asyncio.run(_finished(said))
-        except Exception as error:
-            recording.failed_help(error)
+            function()
         except BaseException as error:
             recording.crash = error
         finally:
             done.set()
             bell.ring()
 
-    helper = threading.Thread(target=call, name="resilient-recover", daemon=True)
+    helper = threading.Thread(target=call, name="resilient-director", daemon=True)
     helper.start()
-    is_done: Callable[[], bool] = lambda: done.is_set() or recording.crash is not None or recording.abandoned  # noqa: E731
-    bell.wait(recording.course.deadline - recording.now(), is_done)
+    is_over: Callable[[], bool] = lambda: done.is_set() or recording.crash is not None or recording.abandoned  # noqa: E731
+    bell.wait(recording.course.deadline - recording.now(), is_over)
     if done.is_set():
         helper.join()
-    elif not is_done():
-        recording.failed_help(TimeoutError("recover() had not returned"))
+    elif not is_over():
+        _hangs(recording, name)
+
+
+def _hangs(recording: Recording, name: str) -> None:
+    recording.timed_out = True
+    recording.failed_help(TimeoutError(f"{name} had not returned"))
+
+
+def _help(recording: Recording) -> None:
+    """Call `recover`; an async one needs an event loop, which the thread has not."""
+    recover: Any = recording.scenario.recover
+    try:
+        said = recover()
+        if inspect.isawaitable(said):
+            asyncio.run(_finished(said))
+    except Exception as error:
+        recording.failed_help(error)
 
 
 async def _finished(awaitable: Awaitable[Any]) -> Any:
@@ -137,7 +153,7 @@ def _call_in_thread(recording: Recording, bell: _Bell) -> None:
             failed: BaseException | None = None
             try:
                 value = workload()
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:  # a thread cannot be cancelled: that is the workload's
                 failed = error
             if inspect.iscoroutine(value):
                 value.close()
@@ -179,21 +195,22 @@ async def run_async(recording: Recording) -> None:
             recording.stop()
             for task in tasks:
                 task.cancel()
-            await _ended(tasks)
+            await _ended(recording, tasks)
 
 
 async def _adirect(recording: Recording, bell: asyncio.Event) -> None:
     cues = Cues(recording)
     while True:
         bell.clear()
-        if recording.is_done:
+        if recording.is_done or recording.timed_out:
             break
         if recording.course.is_late(recording.now()):
             recording.timed_out = True
             break
         if cues.is_due:
             # In a thread: a proxy may have to wait for this very loop, and the user's own function may block it.
-            await finished_thread(cues.play)
+            await _abeside(recording, cues.play, "the beginning or end of a fault")
+            continue
         if cues.wants_help():
             await _ahelp(recording)
             continue
@@ -203,33 +220,84 @@ async def _adirect(recording: Recording, bell: asyncio.Event) -> None:
         raise recording.crash
 
 
+async def _abeside(recording: Recording, function: Callable[[], object], name: str) -> object:
+    """The same from within an event loop, whose own threads would be waited for at its end."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[object] = loop.create_future()
+
+    def call() -> None:
+        said: object = None
+        try:
+            said = function()
+        except BaseException as error:
+            recording.crash = error
+        finally:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(_settle, done, said)
+
+    threading.Thread(target=call, name="resilient-director", daemon=True).start()
+    try:
+        await asyncio.wait([done], timeout=max(0.0, recording.course.deadline - recording.now()))
+    except asyncio.CancelledError:
+        # What it breaks has to be mended afterwards, so its end is waited for here, too.
+        await asyncio.wait([done], timeout=_PATIENCE)
+        raise
+    if done.done():
+        return done.result()
+    _hangs(recording, name)
+    return None
+
+
+def _settle(done: asyncio.Future[object], said: object) -> None:
+    if not done.done():
+        done.set_result(said)
+
+
 async def _ahelp(recording: Recording) -> None:
     recover: Any = recording.scenario.recover
-
-    async def call() -> None:
-        said = recover() if inspect.iscoroutinefunction(recover) else await asyncio.to_thread(recover)
-        if inspect.isawaitable(said):
-            await said
-
     limit = asyncio.timeout(recording.course.deadline - recording.now())
     try:
-        async with limit:
-            await call()
+        is_async = inspect.iscoroutinefunction(recover)
+        said = recover() if is_async else await _abeside(recording, _told_only(recording), "recover()")
+        if inspect.isawaitable(said):
+            async with limit:
+                await said
     except Exception as error:
-        recording.failed_help(TimeoutError("recover() had not returned") if limit.expired() else error)
+        if limit.expired():
+            _hangs(recording, "recover()")
+        else:
+            recording.failed_help(error)
+
+
+def _told_only(recording: Recording) -> Callable[[], object]:
+    """`recover`, whose errors are told and end nothing."""
+
+    def call() -> object:
+        try:
+            return recording.scenario.recover()  # type: ignore[misc]  # there is one
+        except Exception as error:
+            recording.failed_help(error)
+            return None
+
+    return call
 
 
 async def finished_thread(function: Callable[[], Any], give_up: Callable[[], None] | None = None) -> None:
     """Call a function in a thread; a cancellation waits for its end too, which `give_up` hastens."""
     run = asyncio.ensure_future(asyncio.to_thread(function))
-    try:
-        await asyncio.shield(run)
-    finally:
-        if not run.done():
+    cancelled: asyncio.CancelledError | None = None
+    while not run.done():
+        try:
+            await asyncio.wait([run])
+        except asyncio.CancelledError as error:
+            # Also a second one: whoever left now would leave the faults in force.
+            cancelled = error
             if give_up is not None:
                 give_up()
-            await asyncio.wait([run])
-            run.cancelled() or run.exception()  # seen, or asyncio would complain
+    if cancelled is not None:
+        run.cancelled() or run.exception()  # seen, or asyncio would complain
+        raise cancelled
+    run.result()
 
 
 async def _call_in_task(recording: Recording, bell: asyncio.Event) -> None:
@@ -267,10 +335,36 @@ def _is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-async def _ended(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
+async def _ended(recording: Recording, tasks: list[asyncio.Task[None]]) -> None:
+    if tasks:
         with suppress(asyncio.CancelledError):
-            await asyncio.wait([task], timeout=_PATIENCE)
+            await asyncio.wait(tasks, timeout=_PATIENCE)
+    recording.stubborn = sum(not task.done() for task in tasks)
+
+
+def run_in_own_loop(recording: Recording) -> None:
+    """Run an async workload where no loop is running; tasks that do not let themselves be cancelled are left."""
+    # With a factory, as the thread's own loop would otherwise be gone afterwards.
+    runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+    try:
+        runner.run(run_async(recording))
+    finally:
+        if recording.stubborn:
+            runner.get_loop().close()  # the runner would wait for them, for ever
+        else:
+            runner.close()
+
+
+def check_real_time() -> None:
+    """Raise ConfigurationError where time stands still, as freezegun lets it."""
+    if VirtualClock.in_use() is None and not isinstance(time.monotonic, BuiltinFunctionType):
+        before = CLOCK.monotonic()
+        time.sleep(0.001)
+        if CLOCK.monotonic() == before:
+            raise ConfigurationError(
+                "time stands still here (freezegun?), and the scenario would wait for ever; use virtual_time=True, or "
+                "let the frozen time tick"
+            )
 
 
 def check_clock() -> None:

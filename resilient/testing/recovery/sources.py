@@ -211,12 +211,17 @@ class Hooks(Source):
     def begin(self) -> None:
         self.began = CLOCK.monotonic()
         _called("begin", self.config.parameters["begin"])
+        if self.ended is not None:  # by somebody who could wait no longer: what is broken only now is mended again
+            self._mend()
 
     def finish(self) -> None:
         if self.began is not None and self.ended is None:
             self.ended = CLOCK.monotonic()
-            if (end := self.config.parameters.get("end")) is not None:
-                _called("end", end)
+            self._mend()
+
+    def _mend(self) -> None:
+        if (end := self.config.parameters.get("end")) is not None:
+            _called("end", end)
 
     @property
     def fired(self) -> int:

@@ -57,11 +57,13 @@ def judged(result: RecoveryTestResult, recording: Recording) -> RecoveryTestResu
     result = dataclasses.replace(result, data_consistent=consistent)
     checks = [_recovery(scenario, recording, result), *_rates(scenario, result), *consistency]
     checks += [_probe(one, result) for one in scenario.probes]
-    unclear = [*_unfired(result), *_bad_before(scenario, result)]
+    unclear = [*_unfired(result), *_bad_before(recording, result)]
     if recording.timed_out:
         running = f", {counted(recording.running)} had not ended" if recording.running else ""
         status = TestStatus.TIMEOUT
         reasons = [f"it was not over after timeout={scenario.timeout:g} s{running}", *unclear]
+        if recording.stubborn:
+            reasons.append(f"tasks that ignored their cancellation were left behind: {recording.stubborn}")
     elif unclear:
         status, reasons = TestStatus.INCONCLUSIVE, unclear
     elif any(one.passed is False for one in checks):
@@ -81,17 +83,17 @@ def _unfired(result: RecoveryTestResult) -> list[str]:
     ]
 
 
-def _bad_before(scenario: RecoveryTestScenario, result: RecoveryTestResult) -> list[str]:
-    before = result.phases[0]
+def _bad_before(recording: Recording, result: RecoveryTestResult) -> list[str]:
+    scenario = recording.scenario
     least = scenario.expected_recovery.success_criteria.baseline_threshold
-    if before.operations < scenario.steady_probes:
-        return [
-            f"too few samples: {counted(before.operations)} in the baseline, at least {scenario.steady_probes} needed"
-        ]
-    rate = before.successes / before.operations
-    if rate < least:
-        interval = wilson(before.successes, before.operations)
-        return [f"the baseline was already bad: {rate:.1%} succeeded before the fault ({interval}), {least:.1%} needed"]
+    # What began before the fault and ended in it says nothing of the time before.
+    before = [one for one in result.operations if one.phase == PHASES[0] and one.ended <= recording.course.fault_start]
+    n, successes = len(before), sum(one.ok for one in before)
+    if n < scenario.steady_probes:
+        return [f"too few samples: {counted(n)} in the baseline, at least {scenario.steady_probes} needed"]
+    if successes / n < least:
+        found = f"{successes / n:.1%} succeeded before the fault ({wilson(successes, n)}), {least:.1%} needed"
+        return [f"the baseline was already bad: {found}"]
     return []
 
 
@@ -148,7 +150,8 @@ def _consistency(scenario: RecoveryTestScenario, result: RecoveryTestResult) -> 
 
 def _probe(probe: Any, result: RecoveryTestResult) -> Check:
     try:
-        passed, observed = probe.judge(result)
+        said, observed = probe.judge(result)
+        passed = None if said is None else bool(said)
     except Exception as error:
         passed, observed = False, f"the probe failed: {type(error).__name__}: {error}"
     return Check(probe.name, passed, probe.required, observed, probe.weight)

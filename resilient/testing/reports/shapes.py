@@ -11,6 +11,8 @@ from resilient.strategies.problems import kind_of, shown
 
 Path = str
 
+_MOST = 2**63 - 1
+
 
 class Shape(NamedTuple):
     """One kind of value. `read` is given what the file holds and where, and raises ConfigurationError."""
@@ -59,8 +61,16 @@ def _read_number(value: Any, path: Path) -> float:
     return value
 
 
+def _read_count(value: Any, path: Path) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise wrong(path, value, "must be a whole number")
+    if abs(value) > _MOST:
+        raise wrong(path, value, "must be a whole number that fits into 64 bits")
+    return value
+
+
 TEXT = _typed({"type": "string"}, (str,), "must be a text")
-COUNT = _typed({"type": "integer"}, (int,), "must be a whole number")
+COUNT = Shape({"type": "integer"}, plain, _read_count)
 SEED = _typed({"type": ["integer", "string"]}, (int, str), "must be a whole number or a text")
 FLAG = _typed({"type": "boolean"}, (bool,), "must be true or false")
 TABLE = _typed({"type": "object"}, (dict,), "must be an object")

@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 
 from resilient.testing.recovery.result import TestStatus
 
-#: What XML and HTML do not allow, and half characters, which no file can hold.
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd\U00010000-\U0010ffff]")
+#: What XML and HTML do not allow, half characters, which no file can hold, and what turns the text after it round.
+_FORBIDDEN = re.compile(
+    "[^\t\n\r\x20-\x7e\x85\xa0-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd\U00010000-\U0010ffff]"
+)
 
 NOTHING = "–"  # noqa: RUF001 - a dash where there is no value
 RESULTS = {True: "ok", False: "failed", None: "undecided"}

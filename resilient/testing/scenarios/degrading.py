@@ -32,6 +32,7 @@ def degrade_serves_stale(
     # Fresh answers of a cache that knows their age need no call, so the fault is met only when they are old.
     fresh = float(getattr(cache, "cache_ttl", 0.0))
     outage = fresh + max(1.0, 2 * slowest)
+    load = max(1.0, min(LOAD, 2000 / outage))
     draft = Draft(
         id="degrade-serves-stale",
         name="Degrade serves stale data" if is_stale else "Degrade serves fallbacks",
@@ -43,7 +44,9 @@ def degrade_serves_stale(
         ),
         outage=outage,
         recovery=subject.settling(settings.outage or outage) + slowest + SLACK,
-        load=max(1.0, min(LOAD, 2000 / outage)),
+        load=load,
+        # Where each of them waits for a breaker to let it through, one alone makes too few to judge by.
+        concurrency=subject.callers((settings.load or load) * slowest),
         slowest=slowest,
         success_rate=least,
     )

@@ -20,6 +20,7 @@ from resilient.testing.recovery.statistics import percentile
 from resilient.testing.scenarios.seen import during, needing, told
 from resilient.testing.scenarios.settings import LOAD, SLACK, Draft, Options, Settings, made
 from resilient.testing.scenarios.subject import CALL, Call, Subject
+from resilient.timeout import Timeout
 
 #: The thread or task of a scenario that calls the bystander.
 _APART = "resilient-workload-0"
@@ -27,6 +28,8 @@ _APART = "resilient-workload-0"
 _UNLIMITED = 10
 #: Seconds that the bystander sleeps where none is given.
 _NAP = 0.01
+#: Calls of the bystander while others hang: enough for percentiles, however long that is.
+_CALLS_ASIDE = 100
 
 
 class Hanging(faults.Latency):
@@ -53,6 +56,11 @@ class Hanging(faults.Latency):
             left = self._inside.pop(call, 1) - 1
             if left:
                 self._inside[call] = left
+
+    @property
+    def hangs(self) -> bool:
+        """Whether some call hangs now."""
+        return bool(self._inside)
 
     def cancelled(self, call: Call) -> None:
         """An async operation is over, and with it what of it hung; calls of sync ones go on in their threads."""
@@ -105,8 +113,8 @@ def bulkhead_isolates(
     extra = check.seconds("tolerance", tolerance)
     limit = 0 if bulkhead is None else bulkhead.config.max_concurrent
     callers = _UNLIMITED if bulkhead is None else limit + max(2, min(limit, 10))
-    load = settings.load or _load(subject, callers)
     wait = 0.0 if bulkhead is None else bulkhead.config.max_wait or 0.0
+    load = settings.load or _load(subject, callers, max(1.0, 1.5 * wait))
     hang = check.optional_seconds("latency", latency, positive=True) or max(1.0, 1.5 * wait) + 4 * callers / load
     slowest = min(subject.longest(hang), 3600.0)
     fault = Hanging(hang)
@@ -121,14 +129,15 @@ def bulkhead_isolates(
         load=load,
         concurrency=callers + 1,
         slowest=slowest,
-        workload=_workload(subject, fault, bystander),
+        workload=_workload(subject, fault, bystander, (settings.outage or hang) / _CALLS_ASIDE),
     )
     return made(subject, settings, draft)
 
 
-def _load(subject: Subject, callers: int) -> float:
-    """All of them call before the first is let go."""
-    soonest = min(1.0, subject.longest(math.inf))
+def _load(subject: Subject, callers: int, hang: float) -> float:
+    """All of them call before the first is let go: by a timeout, or after `hang` seconds."""
+    limits = [one.longest for one in subject.policies if isinstance(one, Timeout)]
+    soonest = min(1.0, *limits) if limits else hang
     return max(LOAD, 4 * callers / max(soonest, 0.01))
 
 
@@ -145,7 +154,8 @@ async def _aown() -> None:
     await CLOCK.asleep(_NAP)
 
 
-def _workload(subject: Subject, fault: Hanging, given: Callable[[], Any] | None) -> Callable[[], Any]:
+def _workload(subject: Subject, fault: Hanging, given: Callable[[], Any] | None, pause: float) -> Callable[[], Any]:
+    """`pause`: seconds between two calls of the bystander while others hang, be that for minutes."""
     if given is not None and inspect.iscoroutinefunction(given) and not subject.is_async:
         raise check.bad("bystander", getattr(given, "__qualname__", given), "must be sync, as fn is")
     own: Callable[[], Any] = _aown if subject.is_async else _own
@@ -154,13 +164,19 @@ def _workload(subject: Subject, fault: Hanging, given: Callable[[], Any] | None)
 
     def work() -> Any:
         if threading.current_thread().name == _APART:
-            return _aside(bystander)
+            aside = _aside(bystander)
+            if fault.hangs:
+                CLOCK.sleep(pause)
+            return aside
         return call()
 
     async def awork() -> Any:
         task = asyncio.current_task()
         if task is not None and task.get_name() == _APART:
-            return await _awaited_aside(bystander)
+            aside = await _awaited_aside(bystander)
+            if fault.hangs:
+                await CLOCK.asleep(pause)
+            return aside
         try:
             return await call()
         finally:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from resilient import _checks as check
-from resilient.orchestrator import RecoveryOrchestrator, RecoveryPlan
+from resilient.orchestrator import RecoveryError, RecoveryOrchestrator, RecoveryPlan
 from resilient.testing.recovery.configs import ErrorInjectionConfig, ErrorInjectionType
 from resilient.testing.recovery.expectations import ExpectedRecoveryBehavior, Probe, RecoveryMode
-from resilient.testing.recovery.result import RecoveryTestResult
+from resilient.testing.recovery.result import RecoveryTestResult, TimelineEvent
 from resilient.testing.recovery.scenario import RecoveryTestScenario
 from resilient.testing.scenarios.seen import window
 from resilient.testing.scenarios.settings import LOAD, Options, Settings
@@ -42,6 +42,7 @@ def orchestrator_recovers(
     _check(settings, kill, plan, orchestrator)
     subject = Subject(fn, settings.args, settings.kwargs)
     start = None if plan is None else _Start(plan, orchestrator, parameters)
+    carried = _Carried(orchestrator if start is None else start.orchestrator, None if start is None else start.plan_id)
     recovery = 30.0 if settings.max_recovery_time is None else settings.max_recovery_time
     outage, baseline = settings.outage or 0.5, settings.baseline or 0.5
     mode = RecoveryMode.AUTOMATIC if start is None else RecoveryMode.MANUAL
@@ -61,8 +62,8 @@ def orchestrator_recovers(
         fault=outage,
         recover=start,
         probes=(
-            Probe("dead", "the function fails after kill(), until the plan has begun", _dead, 5.0),
-            Probe("plan", "a recovery plan was carried out, and completed", _completed, 10.0),
+            Probe("dead", "the function fails after kill(), until the plan has begun", carried.dead, 5.0),
+            Probe("plan", "a recovery plan was carried out, and completed", carried.completed, 10.0),
         ),
         virtual_time=False,
         weight=settings.weight,
@@ -73,24 +74,24 @@ class _Start:
     """Carries a plan out, when called."""
 
     def __init__(self, plan: Any, orchestrator: RecoveryOrchestrator | None, parameters: Any) -> None:
-        self._orchestrator = RecoveryOrchestrator() if orchestrator is None else orchestrator
+        self.orchestrator = RecoveryOrchestrator() if orchestrator is None else orchestrator
         self._parameters = parameters
-        self._plan_id = self._known(plan)
+        self.plan_id = self._known(plan)
 
     def _known(self, plan: Any) -> str:
-        if isinstance(plan, str) and plan in self._orchestrator.plans:
+        if isinstance(plan, str) and plan in self.orchestrator.plans:
             return plan
         if isinstance(plan, str) and not Path(plan).suffix:
-            known = ", ".join(self._orchestrator.plans) or "none"
+            known = ", ".join(self.orchestrator.plans) or "none"
             raise check.bad(
                 "plan", plan, f"must be the id of a registered plan (known: {known}), or the path of a file"
             )
         loaded = plan if isinstance(plan, RecoveryPlan) else RecoveryPlan.load(Path(plan))
-        self._orchestrator.register_plan(loaded)
+        self.orchestrator.register_plan(loaded)
         return loaded.id
 
     def __call__(self) -> None:
-        self._orchestrator.execute_plan(self._plan_id, self._parameters)
+        self.orchestrator.execute_plan(self.plan_id, self._parameters)
 
 
 def _check(settings: Settings, kill: Any, plan: Any, orchestrator: Any) -> None:
@@ -108,25 +109,43 @@ def _check(settings: Settings, kill: Any, plan: Any, orchestrator: Any) -> None:
         raise check.bad("virtual_time", True, "leave it out: recovery plans act in real time")
 
 
-def _dead(result: RecoveryTestResult) -> tuple[bool | None, str]:
-    start, end = window(result)
-    begun = min((one.at for one in _reported(result)), default=end)
-    # What was under way when it died may still have been answered.
-    after = [one for one in result.operations if one.started > start and one.ended < max(begun, start)]
-    failed = sum(not one.ok for one in after)
-    text = f"{failed} of {len(after)} operations failed after kill()"
-    if not after:
-        return None, text
-    last = after[-1]
-    return failed > 0 and not last.ok, text + ("" if not last.ok else ", but not the last one before the plan")
+class _Carried:
+    """The executions that count: of this orchestrator, after `kill()`, and of this plan, or of any where it is None."""
 
+    def __init__(self, orchestrator: RecoveryOrchestrator | None, plan_id: str | None) -> None:
+        self._orchestrator = orchestrator
+        self._plan_id = plan_id
 
-def _completed(result: RecoveryTestResult) -> tuple[bool | None, str]:
-    ends = [one for one in _reported(result) if one.data.get("event_type") in _ENDS]
-    text = ", ".join(f"{one.name}: {str(one.data['event_type']).replace('_', ' ')}" for one in ends)
-    completed = any(one.data["event_type"] == "execution_completed" for one in ends)
-    return completed, text or "no plan has ended"
+    def dead(self, result: RecoveryTestResult) -> tuple[bool | None, str]:
+        """Whether it failed between `kill()` and the plan."""
+        start, end = window(result)
+        begun = min((one.at for one in self._reported(result)), default=end)
+        # What was under way when it died may still have been answered.
+        after = [one for one in result.operations if one.started > start and one.ended < max(begun, start)]
+        failed = sum(not one.ok for one in after)
+        text = f"{failed} of {len(after)} operations failed after kill()"
+        if not after:
+            return None, text
+        last = after[-1]
+        return failed > 0 and not last.ok, text + ("" if not last.ok else ", but not the last one before the plan")
 
+    def completed(self, result: RecoveryTestResult) -> tuple[bool | None, str]:
+        """Whether an execution completed."""
+        ends = [one for one in self._reported(result) if one.data.get("event_type") in _ENDS]
+        text = ", ".join(f"{one.name}: {str(one.data['event_type']).replace('_', ' ')}" for one in ends)
+        completed = any(one.data["event_type"] == "execution_completed" for one in ends)
+        return completed, text or "no plan has ended"
 
-def _reported(result: RecoveryTestResult) -> list[Any]:
-    return [one for one in result.events if one.kind == "RecoveryReported"]
+    def _reported(self, result: RecoveryTestResult) -> list[TimelineEvent]:
+        start, _ = window(result)
+        found = [one for one in result.events if one.kind == "RecoveryReported" and one.at >= start]
+        return [one for one in found if self._plan_id in (None, one.name) and self._is_own(one)]
+
+    def _is_own(self, event: TimelineEvent) -> bool:
+        if self._orchestrator is None:
+            return False
+        try:
+            self._orchestrator.get_execution_status(str(event.data.get("execution_id")))
+        except RecoveryError:
+            return False
+        return True

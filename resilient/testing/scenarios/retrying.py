@@ -114,6 +114,7 @@ def retry_storm_bounded(fn: Any, *, factor: float = 2.0, **options: Unpack[Optio
     """While everything fails, `fn` makes at most `factor` calls of what it depends on per operation of its callers.
 
     What keeps the storm small may be a breaker, a retry budget, or few attempts; without any retry there is none.
+    Where `fn` only calls the decorated function, its policies cannot be seen, and the result is INCONCLUSIVE.
     For the other options see `resilient.testing.scenarios`.
     """
     settings = Settings(**options)
@@ -128,7 +129,9 @@ def retry_storm_bounded(fn: Any, *, factor: float = 2.0, **options: Unpack[Optio
         id="retry-storm-bounded",
         name="Retry storm stays bounded",
         description="Everything fails, and the retries of all callers are not to make it worse.",
-        probes=(Probe("storm", f"at most {most:g} calls per operation while everything fails", _storm(most), 10.0),),
+        probes=(
+            Probe("storm", f"at most {most:g} calls per operation while everything fails", _storm(subject, most), 10.0),
+        ),
         fault=fault_for(None if retry is None else retry.accepts, None if retry is None else retry.config.on),
         outage=outage,
         recovery=subject.settling(settings.outage or outage) + slowest + SLACK,
@@ -139,8 +142,11 @@ def retry_storm_bounded(fn: Any, *, factor: float = 2.0, **options: Unpack[Optio
     return made(subject, settings, draft)
 
 
-def _storm(most: float) -> Any:
+def _storm(subject: Subject, most: float) -> Any:
     def judge(result: RecoveryTestResult) -> tuple[bool | None, str]:
+        if not subject.policies:
+            # The fault hits around it, once per operation, whatever the policies inside would make of that.
+            return None, f"{subject.name} has no policies that can be seen; give the decorated function itself"
         start, end = window(result)
         operations = len(during(result))
         # Those that began before are under way in it too.

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 from resilient import _checks as check
 from resilient.testing import faults
 from resilient.testing.faults import Fault
-from resilient.testing.recovery.configs import ErrorInjectionConfig, ErrorInjectionType
+from resilient.testing.recovery.configs import IN_PROCESS, ErrorInjectionConfig, ErrorInjectionType, fault_of
 from resilient.testing.recovery.expectations import ExpectedRecoveryBehavior, Probe, SuccessCriteria
 from resilient.testing.recovery.scenario import RecoveryTestScenario
 from resilient.testing.scenarios.subject import Subject
@@ -155,6 +155,13 @@ def fault_for(accepts: Callable[[Exception], bool] | None, named: Any = ()) -> F
             return found
     # One that it does not act upon, which the scenario will show.
     return faults.NetworkFailure("reset")
+
+
+def lasting(given: Fault | ErrorInjectionType | ErrorInjectionConfig | None) -> float:
+    """Seconds that a call takes longer by a fault, where that can be known."""
+    if isinstance(given, ErrorInjectionConfig):
+        given = fault_of(given) if given.source == IN_PROCESS else None
+    return given.seconds() if isinstance(given, Fault) else 0.0
 
 
 def _meets(fault: Fault, accepts: Callable[[Exception], bool] | None) -> bool:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
+from resilient.circuit_breaker.windows import SLICES
 from resilient.policy import Policy
 from resilient.retry import RetryPolicy
 from resilient.timeout import Timeout
 from resilient.wrapping import Guarded, describe, guard
 
+#: Threads or tasks that call at once, at most, where a scenario needs many.
+_MOST_CALLERS = 100
 #: How policies are written, by their kind.
 DECORATORS = {
     "retry": "@retry",
@@ -92,10 +96,10 @@ class Subject:
         inner = self.policies if policy is None else self.policies[self.policies.index(policy) :]
         return math.prod(_attempts(one) for one in inner)
 
-    def longest(self, seconds: float, upto: Policy | None = None) -> float:
+    def longest(self, seconds: float, upto: Policy | None = None, *, closed: bool = False) -> float:
         """The longest an operation may take, in seconds, if the function takes so long; may be infinite.
 
-        `upto`: only through this policy and those inside it.
+        `upto`: only through this policy and those inside it. `closed`: while no breaker is open, and asks to wait.
         """
         period = 0.0  # what a retry may be asked to wait for, by a breaker inside it
         for policy in reversed(self.policies):
@@ -107,12 +111,17 @@ class Subject:
                 wait = policy.config.max_wait
                 seconds += math.inf if wait is None else wait
             elif policy.kind == "circuit_breaker":
-                period = max(period, open_period(policy, 1))
+                period = 0.0 if closed else max(period, open_period(policy, 1))
             else:
                 seconds = policy.bound(seconds)
             if policy is upto:
                 break
         return seconds
+
+    def callers(self, wanted: float) -> int:
+        """So many threads or tasks, from one to a hundred, but no more than its bulkheads let in at once."""
+        room: list[int] = [one.config.max_concurrent for one in self.policies if one.kind == "bulkhead"]
+        return max(1, math.ceil(min(wanted, _MOST_CALLERS, *room)))
 
     def waits(self, usual: float = 0.0) -> float:
         """Seconds that an operation whose attempts all fail at once may take; `usual` where there is no limit."""
@@ -125,13 +134,16 @@ class Subject:
         return max((open_period(one, 1 + _rounds(one, outage)) for one in breakers), default=0.0)
 
 
-def breaking(policy: Any, load: float) -> Breaking:
-    """A breaker in numbers, at so many calls per second."""
+def breaking(policy: Any, load: float, slow: bool = False) -> Breaking:
+    """A breaker in numbers, at so many calls per second; `slow`: by calls that take too long, and do not fail."""
     config = policy.config
     calls = config.failure_threshold
-    if config.failure_rate_threshold is not None:
-        within = config.count_window or math.ceil(load * config.window_duration)
+    if config.failure_rate_threshold is not None or slow:
+        # A time window may hold a tenth more than its time, and what went well before has to leave it.
+        within = config.count_window or 1 + math.ceil(load * config.window_duration * (1 + 1 / SLICES))
         calls = max(config.minimum, within)
+    elif config.minimum_calls is not None:
+        calls = max(calls, config.minimum_calls)
     return Breaking(calls, open_period(policy, 1), config.half_open_calls)
 
 
@@ -153,6 +165,8 @@ def _rounds(policy: Any, outage: float) -> int:
 def _layers(fn: Any) -> Iterable[Guarded]:
     """The guarded functions that a function is made of, outermost first."""
     for _ in range(32):
+        if isinstance(fn, functools.partial):
+            fn = fn.func
         found = getattr(fn, "__func__", fn)
         if isinstance(found, Guarded):
             yield fn

@@ -8,6 +8,7 @@ from typing import Any
 
 from resilient import _checks as check
 from resilient.pipeline import Pipeline
+from resilient.policy import Composable
 from resilient.strategies import RecoveryStrategyConfig
 from resilient.testing import seeds
 from resilient.testing.simulation.counts import Plan
@@ -75,6 +76,7 @@ def maker(given: Any) -> tuple[Callable[[], Any], bool]:
     """What makes a pipeline, and whether each client has its own."""
     if isinstance(given, RecoveryStrategyConfig):
         return given.pipeline, False
+    _refuse_half(given)
     if _guards(given):
         return lambda: given, False
     policies = getattr(given, "policies", None)
@@ -92,9 +94,16 @@ def _made(factory: Callable[[], Any]) -> Any:
     made = factory()
     if isinstance(made, RecoveryStrategyConfig):
         made = made.pipeline()
+    _refuse_half(made)
     if not _guards(made):
         raise TypeError(f"pipeline: {factory!r} made {made!r}, which has no method acall; return a Pipeline or policy")
     return made
+
+
+def _refuse_half(given: Any) -> None:
+    cls = type(given)
+    if isinstance(given, Composable) and cls.call is not Composable.call and cls.acall is Composable.acall:
+        raise TypeError(f"pipeline: {cls.__name__} has a `call` of its own, and a simulation awaits: add an `acall`")
 
 
 def _guards(given: Any) -> bool:

@@ -206,6 +206,7 @@ class Traffic:
 
 def _too_many() -> RuntimeError:
     return RuntimeError(
-        f"more than {MOST_UNDER_WAY:,} calls are under way at once, as nothing ends or rejects them: add a timeout or "
-        "a bulkhead to the pipeline, or simulate a smaller load"
+        f"more than {MOST_UNDER_WAY:,} calls are under way at once, as nothing ends or rejects them in time: add a "
+        "timeout or a bulkhead to the pipeline, or simulate a smaller load; where retries wait for an open "
+        "breaker to close, give them max_elapsed= or give_up_on=CircuitOpenError, or put the timeout around the retry"
     )
