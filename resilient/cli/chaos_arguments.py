@@ -70,8 +70,13 @@ def _add_running(group: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _add_files(group: argparse._SubParsersAction[Parser]) -> None:
-    listing = _command(group, "list", "check the scenarios of a file, and list them")
-    listing.add_argument("file", metavar="FILE", help=_SCENARIOS)
+    listing = _command(
+        group,
+        "list",
+        "check the scenarios of a file, and list them",
+        " Without a file: the ready scenarios and the faults that a file can name.",
+    )
+    listing.add_argument("file", nargs="?", metavar="FILE", help=_SCENARIOS)
     listing.add_argument("--json", action="store_true", help="print JSON")
     schema = _command(group, "schema", "print the JSON Schema of a scenario file, for editors")
     imported = _command(

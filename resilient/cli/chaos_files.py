@@ -13,16 +13,19 @@ from resilient.cli.chaos_command import INVALID, chosen
 from resilient.cli.plan_output import CommandError, deliver, tell
 from resilient.cli.plan_text import columns, plain
 from resilient.strategies import parsing
+from resilient.testing import scenarios
 from resilient.testing.faults import Fault
 from resilient.testing.files.loading import load_scenarios, scenario_schema
-from resilient.testing.recovery.configs import ErrorInjectionConfig
+from resilient.testing.recovery.configs import FAULTS, ErrorInjectionConfig
 from resilient.testing.recovery.scenario import RecoveryTestScenario
 
 _EXTRAS = {"tomlkit": "orchestrator", "yaml": "config"}
 
 
 def list_command(arguments: argparse.Namespace) -> int:
-    """List the scenarios of a file; ConfigurationError with everything that is wrong in it."""
+    """List the scenarios of a file, or what a file can name; ConfigurationError with everything wrong in it."""
+    if arguments.file is None:
+        return _list_known(arguments)
     found = [_listed(one) for one in load_scenarios(arguments.file)]
     if arguments.json:
         deliver(f"{json.dumps(found, indent=2)}\n", None)
@@ -30,6 +33,22 @@ def list_command(arguments: argparse.Namespace) -> int:
     rows = [(one["id"], "; ".join(one["faults"]), plain(one["name"])) for one in found]
     deliver("".join(f"{line}\n" for line in columns([("id", "faults", "name"), *rows])), None)
     return 0
+
+
+def _list_known(arguments: argparse.Namespace) -> int:
+    ready = {name: _said(getattr(scenarios, name)) for name in scenarios.__all__}
+    faults = {kind.value: _said(made) for kind, made in FAULTS.items()}
+    if arguments.json:
+        deliver(f"{json.dumps({'ready': ready, 'faults': faults}, indent=2)}\n", None)
+        return 0
+    lines = [*columns([("ready scenario", "what for"), *ready.items()]), ""]
+    lines += columns([("fault", "what happens"), *faults.items()])
+    deliver("".join(f"{line}\n" for line in lines), None)
+    return 0
+
+
+def _said(documented: Any) -> str:
+    return (documented.__doc__ or "").strip().partition("\n")[0]
 
 
 def _listed(scenario: RecoveryTestScenario) -> dict[str, Any]:

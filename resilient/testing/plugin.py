@@ -24,6 +24,10 @@ _SEED = pytest.StashKey[int]()
 _TOLD = pytest.StashKey[list[dict[str, Any]]]()
 
 
+#: The fixtures whose faults are drawn from a seed.
+_INJECTING = frozenset({"chaos", "fault_proxy", "recovery"})
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options."""
     group = parser.getgroup("resilience", "faults injected by resilient.testing")
@@ -34,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="write what each test has injected, and what its recovery tests showed",
     )
-    repeat = "run tests marked resilience N times, with other seeds"
+    repeat = "run tests that are marked resilience, or inject by a fixture, N times, with other seeds"
     group.addoption("--resilience-repeat", type=int, default=1, metavar="N", help=repeat)
 
 
@@ -66,9 +70,10 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Repeat marked tests."""
+    """Repeat tests that are marked, or use a fixture that injects."""
     times = metafunc.config.getoption("--resilience-repeat")
-    if times > 1 and any(metafunc.definition.iter_markers("resilience")):
+    uses = not _INJECTING.isdisjoint(metafunc.fixturenames)
+    if times > 1 and (uses or any(metafunc.definition.iter_markers("resilience"))):
         metafunc.fixturenames.append("_resilience_round")
         metafunc.parametrize("_resilience_round", range(times))
 

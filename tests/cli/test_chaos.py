@@ -746,3 +746,15 @@ def test_exit_codes_of_the_page() -> None:
     section = PAGE.read_text("utf-8").split("\n## Exit codes")[1].split("\n## ")[0]
     epilog = COMMANDS["run"].epilog or ""
     assert re.findall(r"^\| (\d+) \|", section, re.MULTILINE) == re.findall(r"(\d+) (?:all|not|the|stopped)", epilog)
+
+
+def test_list_without_a_file(call: Call) -> None:
+    """Without a file, `list` names what a file can name: ready scenarios and faults, each with what it is for."""
+    code, out, err = call("list")
+    assert (code, err) == (0, "")
+    assert "breaker_opens_and_recovers  " in out
+    assert "network_failure  " in out
+    known = json.loads(call("list", "--json")[1])
+    assert set(known) == {"ready", "faults"}
+    assert all(known["ready"].values())
+    assert all(known["faults"].values())

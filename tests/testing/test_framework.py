@@ -834,3 +834,18 @@ def test_jitter_follows_from_the_seed_in_virtual_time():
     assert random.random() == expected  # noqa: S311 - as above
     times = [[(one.started, one.ended) for one in result.operations] for result in runs]
     assert times[0] == times[1] != times[2]
+
+
+def test_hits_are_calls():
+    """A proxy that refuses never sees whom it refuses; its record has no more hits than calls all the same."""
+    with Server(echo) as server, FaultProxy("127.0.0.1", server.port, seed=1) as proxy:
+
+        @retry(max_attempts=3, base_delay=0.01, on=OSError)
+        def ask():
+            with connect(proxy) as client:
+                return asked(client)
+
+        config = ErrorInjectionConfig(REFUSED, proxy, parameters={"kind": "refused"}, during=(0, 0.2))
+        result = run(scenario(ask, config, virtual_time=False, baseline=0.2, load=50, within=5.0))
+    assert result.fired >= 1
+    assert all(one.calls >= one.fired for one in result.faults)

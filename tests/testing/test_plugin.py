@@ -400,7 +400,7 @@ def test_markers_that_mean_nothing(run):
 
 
 def test_marked_tests_are_repeated(run):
-    """Marked tests run several times, with other seeds; the others once."""
+    """Marked tests, and those with a fixture that injects, run several times, with other seeds; the others once."""
     result = run(
         """
     import pytest
@@ -412,10 +412,13 @@ def test_marked_tests_are_repeated(run):
 
     def test_two():
         assert len(seeds) == 3
+
+    def test_three(chaos):
+        pass
 """,
         "--resilience-repeat=3",
     )
-    result.assert_outcomes(passed=4)
+    result.assert_outcomes(passed=7)
 
 
 def test_a_report_for_each_test(run, pytester):

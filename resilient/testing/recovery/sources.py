@@ -75,7 +75,8 @@ class Source:
             fault=self.label,
             rate=self.config.error_rate,
             seed=self.seed,
-            calls=self.calls,
+            # What a closed port refuses is seen as a hit only.
+            calls=max(self.calls, self.fired),
             fired=self.fired,
             start=self.began - origin if began and self.began is not None else None,
             end=min(last - origin, until) if began and last is not None else None,
