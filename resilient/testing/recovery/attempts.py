@@ -19,7 +19,7 @@ from resilient.testing import seeds
 from resilient.testing.clocks import real_sockets
 from resilient.testing.clocks.virtual_clock import VirtualClock
 from resilient.testing.guard import check_allowed
-from resilient.testing.recovery import running
+from resilient.testing.recovery import running, tasks, threads
 from resilient.testing.recovery.collector import RecoveryMetricsCollector
 from resilient.testing.recovery.configs import NETWORK, check_seed
 from resilient.testing.recovery.recording import Recording
@@ -151,17 +151,17 @@ class Attempt:
         if self._plan.is_async:
             if asyncio._get_running_loop() is not None:
                 raise RuntimeError("the workload is async, and a loop is running here: await arun_test_scenario(...)")
-            running.run_in_own_loop(self._recording)
+            tasks.run_in_own_loop(self._recording)
         else:
-            running.run_sync(self._recording)
+            threads.run_sync(self._recording)
         self._conclude()
 
     async def arun(self) -> None:
         if self._plan.is_async:
-            await running.run_async(self._recording)
+            await tasks.run_async(self._recording)
         else:
             recording = self._recording
-            await running.finished_thread(lambda: running.run_sync(recording), recording.abandon)
+            await tasks.finished_thread(lambda: threads.run_sync(recording), recording.abandon)
         self._conclude()
 
     def _conclude(self) -> None:
