@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -52,9 +53,10 @@ def tasks(n: int) -> float:
 
 
 def measure(judged: str, quick: bool, rng: random.Random, wanted: Callable[[str], bool]) -> list[Row]:
-    """The one row; its time is that of one call."""
+    """The one row, with the calls of a second."""
     if not wanted(f"{SECTION}/{PATTERN}/{judged}"):
         return []
     case: Case[Any] = Case(SECTION, PATTERN, judged, simulated, lambda: outage(300).calls, 300, {AGAINST: LIMIT})
     effort = Effort(rounds=5, seconds=0.1) if quick else Effort(rounds=15, seconds=0.5)
-    return run([case], {AGAINST: tasks}, effort, rng)
+    rows = run([case], {AGAINST: tasks}, effort, rng)
+    return [replace(row, absolute=1e9 / (row.absolute or 1.0), absolute_unit="calls/s") for row in rows]
