@@ -549,9 +549,13 @@ def test_what_ends_a_process_ends_its_faults(place: Path, name: str, ignored: bo
     number = signal.Signals[name]
     words = [sys.executable, "-m", "resilient", "chaos", "run", "s.json"]
     background = ["sh", "-c", f"trap '' INT; exec {shlex.join(words)}"]  # as a shell does it with `&`
-    started = subprocess.Popen(  # noqa: S603
-        background if ignored else words, cwd=place, stderr=subprocess.PIPE, text=True
-    )
+    before = signal.signal(number, signal.SIG_DFL)  # or it is ignored where these tests run by nohup
+    try:
+        started = subprocess.Popen(  # noqa: S603
+            background if ignored else words, cwd=place, stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        signal.signal(number, before)
     with started:
         appears(place / "begun")
         started.send_signal(number)

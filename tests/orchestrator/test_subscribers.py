@@ -274,7 +274,7 @@ def test_an_async_handler_whose_loop_goes_away_in_the_middle(orchestrator):
 
     subscription = asyncio.run(main())
     assert eventually(lambda: seen == GOOD)
-    assert subscription.failures == 1
+    assert subscription.failures in (1, 2)  # on a slow machine the next one may have begun there, too
 
 
 # What may be subscribed

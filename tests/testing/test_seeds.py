@@ -1,5 +1,6 @@
 """Seeds that nobody gave: they follow from one number, and the command that is told brings all of them again."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -113,7 +114,11 @@ def test_command_is_what_was_typed(tmp_path, way):
     (tmp_path / "some_program.py").write_text(code, "utf-8")
     named = {"script": ["some_program.py"], "module": ["-m", "some_program"], "-c": ["-c", code]}[way]
     command = [sys.executable, "-X", "utf8", *named, "two words"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)  # noqa: S603 - our own
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    environment = {**os.environ, "PYTHONPATH": paths}  # the folder itself may not be where modules are looked for
+    done = subprocess.run(  # noqa: S603 - our own
+        command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60, env=environment
+    )
     told = done.stdout.strip()
     assert told.startswith("RESILIENT_SEED=")
     assert "-X utf8" in told

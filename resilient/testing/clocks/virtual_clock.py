@@ -15,7 +15,16 @@ from resilient import _checks as check
 from resilient.clock import CLOCK
 from resilient.testing.clocks import virtual_loops
 from resilient.testing.clocks.real_sockets import forbidden
-from resilient.testing.clocks.waiting import any_runs, frames, is_known, surely_waits, times, waits
+from resilient.testing.clocks.waiting import (
+    any_runs,
+    frames,
+    is_known,
+    surely_waits,
+    tells,
+    times,
+    waits,
+    waits_if_known,
+)
 from resilient.testing.undisturbed import Undisturbed
 
 #: Whoever stands still for so long (real seconds) in code that is not known to wait is taken to wait all the same.
@@ -321,7 +330,13 @@ class VirtualClock:
         if self._jumper is not None and self._jumper.ident is not None:
             sleeping.add(self._jumper.ident)
         if surely:
-            return all(ident in sleeping or surely_waits(frame) for ident, frame in standing.items())
+            others = [ident for ident in standing if ident not in sleeping and not surely_waits(standing[ident])]
+            # Where the system tells who runs, those who stand still since before the block are no guess, either.
+            return not others or (
+                tells()
+                and all(self._is_noted(ident, standing[ident]) and waits_if_known(standing[ident]) for ident in others)
+                and not any_runs(others)
+            )
         guessed = [ident for ident, frame in standing.items() if ident not in sleeping and not is_known(frame)]
         return all(
             ident in sleeping or waits(frame) or self._is_bystander(ident, frame) for ident, frame in standing.items()
@@ -334,8 +349,10 @@ class VirtualClock:
     def _is_bystander(self, ident: int, frame: FrameType) -> bool:
         """Whether a thread has stood still since before the block, or for long, whatever it waits for."""
         # Not where it is known what is waited for: who was woken there, and has not run yet, has not moved either.
-        if is_known(frame):
-            return False
+        return not is_known(frame) and self._is_noted(ident, frame)
+
+    def _is_noted(self, ident: int, frame: FrameType) -> bool:
+        """Whether a thread is where it was when it was noted, and has not run since, as far as the system tells."""
         # Who computes without a call stands in the same place whenever one looks, but has run meanwhile.
         place = (id(frame), frame.f_lasti)
         noted = self._bystanders.get(ident)

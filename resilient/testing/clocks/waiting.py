@@ -67,6 +67,11 @@ def times(idents: Iterable[int]) -> dict[int, int]:
     return {ident: _time(numbers.get(ident)) for ident in idents}
 
 
+def tells() -> bool:
+    """Whether the system says how long a thread has run."""
+    return _time(threading.get_native_id()) > 0
+
+
 def _time(number: int | None) -> int:
     try:
         with open(f"/proc/self/task/{number}/schedstat", encoding="latin-1") as file:
@@ -98,6 +103,12 @@ def waits(frame: FrameType) -> bool:
 def is_known(frame: FrameType) -> bool:
     """Whether it can be told what a thread with this innermost frame waits for."""
     return frame.f_code in _WAITS
+
+
+def waits_if_known(frame: FrameType) -> bool:
+    """Whether it waits, where it can be told what for; true of all others."""
+    still_waits = _WAITS.get(frame.f_code)
+    return still_waits is None or still_waits(frame)
 
 
 def surely_waits(frame: FrameType) -> bool:
