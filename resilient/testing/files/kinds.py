@@ -197,7 +197,7 @@ CODE = Kind(_PATH, _read_code)
 FUNCTION = Kind(_PATH, _read_function)
 
 #: `{ import = "package.module:name" }`, where a text would mean itself.
-IMPORT = {
+IMPORT: dict[str, Any] = {
     "type": "object",
     "required": ["import"],
     "additionalProperties": False,

@@ -14,7 +14,7 @@ _FORBIDDEN = re.compile(
 )
 
 NOTHING = "–"  # noqa: RUF001 - a dash where there is no value
-RESULTS = {True: "ok", False: "failed", None: "undecided"}
+RESULTS: dict[bool | None, str] = {True: "ok", False: "failed", None: "undecided"}
 STATUSES = tuple(TestStatus)
 
 
