@@ -553,7 +553,7 @@ SLOW: dict[str, tuple[Callable[[], list[Decorator]], faults.Fault]] = {
         ],
         faults.Latency(2),
     ),
-    "blackhole": (lambda: [circuit_breaker(recovery_timeout=5)], faults.NetworkFailure("blackhole")),
+    "blackhole": (lambda: [circuit_breaker(recovery_timeout=5)], faults.NetworkFailure("blackhole", patience=3)),
 }
 
 
