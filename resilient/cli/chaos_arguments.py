@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from resilient.cli.chaos_simulate import add as add_simulate
-from resilient.cli.parser import Parser
+from resilient.cli.parser import Parser, add_command
 
 _EPILOG = (
     "Exit codes: 0 all passed, or the command did what it was asked; 1 not all passed, or something could not be done; "
@@ -22,16 +22,11 @@ def add_chaos(commands: argparse._SubParsersAction[Parser]) -> None:
         description="Recovery tests: a workload, the faults it meets, and how it is to recover, measured.",
         epilog=_EPILOG,
     )
-    chaos.set_defaults(run=lambda _: _print_help(chaos))
+    chaos.set_defaults(run=chaos.show_help)
     group = chaos.add_subparsers(title="commands", metavar="COMMAND", dest="action")
     _add_running(group)
     _add_files(group)
     add_simulate(group)
-
-
-def _print_help(parser: Parser) -> int:
-    parser.print_help()
-    return 0
 
 
 def _run_chaos(arguments: argparse.Namespace) -> int:
@@ -41,9 +36,7 @@ def _run_chaos(arguments: argparse.Namespace) -> int:
 
 
 def _command(group: argparse._SubParsersAction[Parser], name: str, what: str, more: str = "") -> Parser:
-    parser = group.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.{more}", epilog=_EPILOG)
-    parser.set_defaults(run=_run_chaos)
-    return parser
+    return add_command(group, name, what, more, epilog=_EPILOG, run=_run_chaos)
 
 
 def _add_running(group: argparse._SubParsersAction[Parser]) -> None:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from resilient.cli.chaos_command import INVALID, check_environment, refuse_unknown
-from resilient.cli.chaos_run import said
 from resilient.cli.plan_output import CommandError, Output, deliver
 from resilient.cli.plan_text import plain
 from resilient.errors import ConfigurationError
 from resilient.testing import seeds
 from resilient.testing.files.loading import scenario_from
 from resilient.testing.recovery.framework import RecoveryTestFramework
+from resilient.testing.recovery.recording import error_text
 from resilient.testing.recovery.report import TestReport
 from resilient.testing.recovery.result import RecoveryTestResult
 from resilient.testing.recovery.scenario import RecoveryTestScenario
@@ -63,7 +63,7 @@ def _replayed(recorded: RecoveryTestResult, arguments: argparse.Namespace) -> di
         with seeds.session(str(recorded.seed), shlex.join(words)):
             result = framework.run_test_scenario(scenario)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it has to say, the next one is to run
-        return {**told, "agrees": False, "why": f"could not be run: {said(error)}"}
+        return {**told, "agrees": False, "why": f"could not be run: {error_text(error)}"}
     now = _numbers(result)
     same_hits = all(
         one.fired == two.fired

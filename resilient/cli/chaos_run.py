@@ -17,6 +17,7 @@ from resilient.cli.plan_output import CommandError, Output, deliver, tell, width
 from resilient.testing import seeds
 from resilient.testing.files.loading import load_scenarios
 from resilient.testing.recovery.framework import RecoveryTestFramework
+from resilient.testing.recovery.recording import error_text
 from resilient.testing.recovery.report import TestReport
 from resilient.testing.recovery.result import RecoveryTestResult
 from resilient.testing.recovery.scenario import RecoveryTestScenario
@@ -75,7 +76,7 @@ def _run_all(scenarios: Sequence[RecoveryTestScenario], progress: Progress, argu
                 results.append(_run(framework, scenario, arguments))
             except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it has to say, the next one is to run
                 broken += 1
-                progress.broken(scenario, said(error))
+                progress.broken(scenario, error_text(error))
             else:
                 progress.end(results[-1])
     except KeyboardInterrupt as error:
@@ -101,11 +102,6 @@ def _run(
     # Where the file has some, those of the other faults follow from it, so that the file alone says all.
     with seeds.session(str(own[0] if seed is None else seed), shlex.join(words)):
         return framework.run_test_scenario(scenario, seed=seed)
-
-
-def said(error: BaseException) -> str:
-    """An error in a line."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _directory(path: str) -> Path:

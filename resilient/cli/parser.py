@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 
@@ -22,6 +22,11 @@ class Parser(argparse.ArgumentParser):
         self.print_usage(sys.stderr)
         self.exit(self.wrong, f"{self.prog}: error: {message}\n")
 
+    def show_help(self, _: argparse.Namespace) -> int:
+        """What a group does without a command."""
+        self.print_help()
+        return 0
+
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
@@ -30,6 +35,21 @@ class Parser(argparse.ArgumentParser):
         if rest:
             self.error(f"unrecognized arguments: {' '.join(_without_value(one) for one in rest)}")
         return found, rest
+
+
+def add_command(
+    group: argparse._SubParsersAction[Parser],
+    name: str,
+    what: str,
+    more: str,
+    *,
+    epilog: str,
+    run: Callable[[argparse.Namespace], int],
+) -> Parser:
+    """A command of a group, which says in its help what it does, as a sentence, and more."""
+    parser = group.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.{more}", epilog=epilog)
+    parser.set_defaults(run=run)
+    return parser
 
 
 def _without_value(argument: str) -> str:

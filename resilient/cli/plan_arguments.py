@@ -6,7 +6,7 @@ import argparse
 import math
 from typing import Any
 
-from resilient.cli.parser import Parser
+from resilient.cli.parser import Parser, add_command
 from resilient.cli.plan_values import INVALID, JOURNAL, LEASE, parsed_json
 
 _EPILOG = (
@@ -24,17 +24,12 @@ def add_plan(commands: argparse._SubParsersAction[Parser]) -> None:
         epilog=_EPILOG,
     )
     plan.wrong = INVALID
-    plan.set_defaults(run=lambda _: _print_help(plan))
+    plan.set_defaults(run=plan.show_help)
     group = plan.add_subparsers(title="commands", metavar="COMMAND", dest="action")
     _add_files(group)
     _add_run(group)
     _add_looking(group)
     _add_deciding(group)
-
-
-def _print_help(parser: Parser) -> int:
-    parser.print_help()
-    return 0
 
 
 def _run_plan(arguments: argparse.Namespace) -> int:
@@ -44,9 +39,8 @@ def _run_plan(arguments: argparse.Namespace) -> int:
 
 
 def _command(group: argparse._SubParsersAction[Parser], name: str, what: str, more: str = "") -> Parser:
-    parser = group.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.{more}", epilog=_EPILOG)
+    parser = add_command(group, name, what, more, epilog=_EPILOG, run=_run_plan)
     parser.wrong = INVALID
-    parser.set_defaults(run=_run_plan)
     return parser
 
 

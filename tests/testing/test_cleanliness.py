@@ -18,11 +18,9 @@ from resilient.events import HUB
 from resilient.testing import (
     ErrorInjectionConfig,
     ErrorInjectionType,
-    ExpectedRecoveryBehavior,
     FaultProxy,
     InjectionRefusedError,
     RecoveryTestFramework,
-    RecoveryTestScenario,
     TestStatus,
     VirtualClock,
 )
@@ -30,19 +28,9 @@ from resilient.testing.injection import ACTIVE
 from resilient.wrapping import STAND_INS, Guarded
 
 from .proxy_helpers import eventually
+from .recovery_helpers import refused, scenario
 
 ROOT = os.path.dirname(os.path.dirname(__import__("resilient").__file__))
-
-
-def scenario(workload, injection, **options):
-    """A scenario in virtual time, with a load of 10 calls per second."""
-    options = {"virtual_time": True, "load": 10, "timeout": 600, **options}
-    return RecoveryTestScenario("one", "a scenario", "", workload, injection, ExpectedRecoveryBehavior(), **options)
-
-
-def refused(target):
-    """Calls of the target are refused."""
-    return ErrorInjectionConfig(ErrorInjectionType.NETWORK_FAILURE, target, seed=1)
 
 
 def entry(guarded):

@@ -13,7 +13,6 @@ from resilient.clock import CLOCK
 from resilient.testing import (
     ErrorInjectionConfig,
     ErrorInjectionType,
-    ExpectedRecoveryBehavior,
     FaultProxy,
     RecoveryMode,
     RecoveryTestFramework,
@@ -22,19 +21,7 @@ from resilient.testing import (
     TestStatus,
 )
 
-REFUSED = ErrorInjectionType.NETWORK_FAILURE
-
-
-def scenario(workload, injection, *, criteria=None, mode=RecoveryMode.AUTOMATIC, within=60.0, **options):
-    """A scenario in virtual time, with a load of 10 calls per second."""
-    expected = ExpectedRecoveryBehavior(mode, within, criteria or SuccessCriteria())
-    options = {"virtual_time": True, "load": 10, "timeout": 600, **options}
-    return RecoveryTestScenario("one", "a scenario", "", workload, injection, expected, **options)
-
-
-def run(made, **options):
-    """Its result, from outside any event loop."""
-    return RecoveryTestFramework().run_test_scenario(made, **options)
+from .recovery_helpers import REFUSED, refused, run, scenario
 
 
 def arun(made, **options):
@@ -46,11 +33,6 @@ def arun(made, **options):
         return result
 
     return asyncio.run(main())
-
-
-def refused(target, **options):
-    """Calls of the target are refused."""
-    return ErrorInjectionConfig(REFUSED, target, **{"seed": 1, **options})
 
 
 def plain():

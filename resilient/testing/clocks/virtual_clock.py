@@ -145,14 +145,7 @@ class VirtualClock:
         """Return when so many seconds have passed by this clock."""
         if seconds < 0:
             raise ValueError("sleep length must be non-negative")
-        with self._changed:
-            sleeper = self._lie_down(self._now + seconds, self._changed.notify_all)
-            try:
-                while self._active and self._now < sleeper.due:  # type: ignore[operator]  # its own is a moment
-                    if not self._jump_if_alone():
-                        self._changed.wait()
-            finally:
-                self._sleepers.discard(sleeper)
+        self._wait_until(lambda: False, seconds)
 
     def asleep(self, seconds: float, /) -> Awaitable[None]:
         """The same in an event loop, whose time is this one."""
@@ -185,7 +178,7 @@ class VirtualClock:
         with self._changed:
             sleeper = self._lie_down(self._now + seconds, self._changed.notify_all, done)
             try:
-                while self._active and self._now < sleeper.due and not done():  # type: ignore[operator]  # as above
+                while self._active and self._now < sleeper.due and not done():  # type: ignore[operator]  # it is a moment
                     if not self._jump_if_alone():
                         self._changed.wait()
             finally:
@@ -329,34 +322,35 @@ class VirtualClock:
         sleeping.add(threading.get_ident())
         if self._jumper is not None and self._jumper.ident is not None:
             sleeping.add(self._jumper.ident)
+        others = [ident for ident in standing if ident not in sleeping]
         if surely:
-            others = [ident for ident in standing if ident not in sleeping and not surely_waits(standing[ident])]
+            unsure = [ident for ident in others if not surely_waits(standing[ident])]
             # Where the system tells who runs, those who stand still since before the block are no guess, either.
-            return not others or (
+            return not unsure or (
                 tells()
-                and all(self._is_noted(ident, standing[ident]) and waits_if_known(standing[ident]) for ident in others)
-                and not any_runs(others)
+                and all(waits_if_known(standing[ident]) for ident in unsure)
+                and self._stand_still(unsure, standing)
+                and not any_runs(unsure)
             )
-        guessed = [ident for ident, frame in standing.items() if ident not in sleeping and not is_known(frame)]
-        return all(
-            ident in sleeping or waits(frame) or self._is_bystander(ident, frame) for ident, frame in standing.items()
-        ) and not any_runs(guessed)
+        unsure = [ident for ident in others if not waits(standing[ident])]
+        # Not where it is known what is waited for: who was woken there, and has not run yet, has not moved either.
+        if any(is_known(standing[ident]) for ident in unsure) or not self._stand_still(unsure, standing):
+            return False
+        return not any_runs(ident for ident in others if not is_known(standing[ident]))
 
     def _note_bystanders(self, state: dict[int, tuple[int, int]]) -> None:
         spent = times(state)
         self._bystanders.update({ident: (place, spent[ident]) for ident, place in state.items()})
 
-    def _is_bystander(self, ident: int, frame: FrameType) -> bool:
-        """Whether a thread has stood still since before the block, or for long, whatever it waits for."""
-        # Not where it is known what is waited for: who was woken there, and has not run yet, has not moved either.
-        return not is_known(frame) and self._is_noted(ident, frame)
-
-    def _is_noted(self, ident: int, frame: FrameType) -> bool:
-        """Whether a thread is where it was when it was noted, and has not run since, as far as the system tells."""
+    def _stand_still(self, idents: list[int], standing: dict[int, FrameType]) -> bool:
+        """Whether threads are where they were when they were noted: before the block, or after standing for long."""
+        noted = [self._bystanders.get(ident) for ident in idents]
+        places = [(id(standing[ident]), standing[ident].f_lasti) for ident in idents]
+        if any(one is None or one[0] != place for one, place in zip(noted, places, strict=True)):
+            return False
         # Who computes without a call stands in the same place whenever one looks, but has run meanwhile.
-        place = (id(frame), frame.f_lasti)
-        noted = self._bystanders.get(ident)
-        return noted is not None and noted[0] == place and noted[1] == times([ident])[ident]
+        spent = times(idents)
+        return all(one is not None and one[1] == spent[ident] for one, ident in zip(noted, idents, strict=True))
 
 
 def _after_fork() -> None:

@@ -5,6 +5,7 @@ A thread that was woken and has not run yet looks as if it waited; so what it wa
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import selectors
@@ -50,26 +51,30 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def any_runs(idents: list[int]) -> bool:
+def any_runs(idents: Iterable[int]) -> bool:
     """Whether the system says of one of these threads that it runs, or would if it were its turn; as far as it tells.
 
     Who was woken and has not had his turn yet still stands in the same place.
     """
-    if not idents:
-        return False
-    numbers = {one.ident: one.native_id for one in threading.enumerate()}
-    return any(_state(numbers.get(ident)) in ("R", "D") for ident in idents)
+    return any(_state(number) in ("R", "D") for number in _numbers(idents).values())
 
 
 def times(idents: Iterable[int]) -> dict[int, int]:
     """How long each of these threads has run so far, in nanoseconds, as far as the system tells (0: it does not)."""
-    numbers = {one.ident: one.native_id for one in threading.enumerate()}
-    return {ident: _time(numbers.get(ident)) for ident in idents}
+    return {ident: _time(number) for ident, number in _numbers(idents).items()}
 
 
+@functools.cache
 def tells() -> bool:
     """Whether the system says how long a thread has run."""
     return _time(threading.get_native_id()) > 0
+
+
+def _numbers(idents: Iterable[int]) -> dict[int, int | None]:
+    """The numbers by which the system knows threads."""
+    wanted = list(idents)
+    known = {one.ident: one.native_id for one in threading.enumerate()} if wanted else {}
+    return {ident: known.get(ident) for ident in wanted}
 
 
 def _time(number: int | None) -> int:

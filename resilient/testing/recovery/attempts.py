@@ -22,8 +22,8 @@ from resilient.testing.guard import check_allowed
 from resilient.testing.recovery import running, tasks, threads
 from resilient.testing.recovery.collector import RecoveryMetricsCollector
 from resilient.testing.recovery.configs import NETWORK, check_seed
-from resilient.testing.recovery.recording import Recording
-from resilient.testing.recovery.result import RecoveryTestResult, TestStatus
+from resilient.testing.recovery.recording import Recording, error_text
+from resilient.testing.recovery.result import FaultRecord, Operation, RecoveryTestResult, TestStatus
 from resilient.testing.recovery.scenario import RecoveryTestScenario
 from resilient.testing.recovery.sources import source_of
 from resilient.testing.recovery.statistics import percentile, wilson
@@ -165,47 +165,62 @@ class Attempt:
         self._conclude()
 
     def _conclude(self) -> None:
-        recording, scenario = self._recording, self._plan.scenario
-        duration = recording.now()
-        operations = recording.operations()
-        times = sorted(one.duration for one in operations)
-        successes = sum(one.ok for one in operations)
-        course, seed = recording.course, self._plan.seeds[0]
+        recording, plan = self._recording, self._plan
+        course, duration = recording.course, recording.now()
         recovered = course.recovered_at
+        operations = recording.operations()
         faults = tuple(one.record(recording.origin, duration) for one in recording.sources)
-        _tell_faults(recording, duration)
-        result = RecoveryTestResult(
-            scenario_id=scenario.id,
-            scenario_name=scenario.name,
-            description=scenario.description,
-            execution_id=uuid.uuid4().hex,
-            status=TestStatus.INCONCLUSIVE,
-            reasons=(),
-            seed=seed,
-            replay=seeds.command(given=self._plan.given),
+        _tell_faults(recording, faults, duration)
+        result = _result(
+            plan.scenario,
+            operations,
+            seed=plan.seeds[0],
+            replay=seeds.command(given=plan.given),
             started_at=self._started_at,
-            completed_at=time.time(),
             duration=duration,
-            success_rate=successes / len(operations) if operations else 0.0,
-            success_interval=wilson(successes, len(operations)),
-            average_response_time=sum(times) / len(times) if times else 0.0,
-            p50=percentile(times, 0.5),
-            p95=percentile(times, 0.95),
-            p99=percentile(times, 0.99),
             recovery_time=None if recovered is None else _between(course.fault_end, recovered),
             recovery_time_from_start=None if recovered is None else _between(course.fault_start, recovered),
-            data_consistent=None,
-            checks=(),
             phases=phases(recording, operations, duration),
             faults=faults,
             events=tuple(recording.collector.events),
-            operations=operations,
-            metrics=dict(recording.collector.collect_metrics(scenario.id)),
+            metrics=dict(recording.collector.collect_metrics(plan.scenario.id)),
             error_logs=recording.error_logs,
-            weight=scenario.weight,
-            source=scenario.source,
         )
         self.result = judged(result, recording)
+
+
+def _result(scenario: RecoveryTestScenario, operations: tuple[Operation, ...], **found: Any) -> RecoveryTestResult:
+    """A result without a verdict: what follows from the scenario and its operations, and what else was found."""
+    times = sorted(one.duration for one in operations)
+    n, successes = len(operations), sum(one.ok for one in operations)
+    known: dict[str, Any] = {
+        "scenario_id": scenario.id,
+        "scenario_name": scenario.name,
+        "description": scenario.description,
+        "execution_id": uuid.uuid4().hex,
+        "status": TestStatus.INCONCLUSIVE,
+        "reasons": (),
+        "completed_at": time.time(),
+        "duration": 0.0,
+        "success_rate": successes / n if n else 0.0,
+        "success_interval": wilson(successes, n),
+        "average_response_time": sum(times) / n if n else 0.0,
+        "p50": percentile(times, 0.5),
+        "p95": percentile(times, 0.95),
+        "p99": percentile(times, 0.99),
+        "recovery_time": None,
+        "recovery_time_from_start": None,
+        "data_consistent": None,
+        "checks": (),
+        "phases": (),
+        "faults": (),
+        "events": (),
+        "operations": operations,
+        "metrics": {},
+        "weight": scenario.weight,
+        "source": scenario.source,
+    }
+    return RecoveryTestResult(**{**known, **found})
 
 
 def _between(start: float, end: float) -> float:
@@ -222,51 +237,27 @@ def check_surroundings(allow_in_production: bool) -> None:
 
 def unable(scenario: RecoveryTestScenario, error: Exception) -> RecoveryTestResult:
     """The result of a scenario that could not be run, as with a target that is not there."""
-    text = f"{type(error).__name__}: {error}"
-    now = time.time()
-    return RecoveryTestResult(
-        scenario_id=scenario.id,
-        scenario_name=scenario.name,
-        description=scenario.description,
-        execution_id=uuid.uuid4().hex,
-        status=TestStatus.INCONCLUSIVE,
+    text = error_text(error)
+    return _result(
+        scenario,
+        (),
         reasons=(f"it could not be run: {text}",),
         seed="",
         replay=seeds.command(),
-        started_at=now,
-        completed_at=now,
-        duration=0.0,
-        success_rate=0.0,
-        success_interval=wilson(0, 0),
-        average_response_time=0.0,
-        p50=0.0,
-        p95=0.0,
-        p99=0.0,
-        recovery_time=None,
-        recovery_time_from_start=None,
-        data_consistent=None,
-        checks=(),
-        phases=(),
-        faults=(),
-        events=(),
-        operations=(),
-        metrics={},
+        started_at=time.time(),
         error_logs=(text,),
-        weight=scenario.weight,
-        source=scenario.source,
     )
 
 
-def _tell_faults(recording: Recording, duration: float) -> None:
-    course = recording.course
-    for source in recording.sources:
+def _tell_faults(recording: Recording, faults: tuple[FaultRecord, ...], duration: float) -> None:
+    for source, record in zip(recording.sources, faults, strict=True):
         began = source.began
         if began is None or began - recording.origin > duration:
             continue
-        ended = min(recording.origin + course.fault_end, source.ended or began)
-        recording.collector.tell("fault begins", source.label, f"on {source.record(0).target}", began)
+        ended = min(recording.origin + recording.course.fault_end, source.ended or began)
+        recording.collector.tell("fault begins", record.fault, f"on {record.target}", began)
         if ended - recording.origin <= duration:
-            recording.collector.tell("fault ends", source.label, f"fired {source.fired} times", max(began, ended))
+            recording.collector.tell("fault ends", record.fault, f"fired {record.fired} times", max(began, ended))
 
 
 @contextmanager

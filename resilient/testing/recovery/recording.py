@@ -137,7 +137,7 @@ class Recording:
             self.course.exhausted(max(known) - self.origin)
 
     def _remember(self, error: BaseException) -> None:
-        text = told(error)
+        text = error_text(error)
         # Texts that differ only in numbers, such as the seconds to wait, are one.
         kind = re.sub(r"\d+(\.\d+)?", "0", text)
         if kind in self._texts or len(self._texts) < _MOST_TEXTS:
@@ -182,7 +182,7 @@ class Recording:
         return tuple(sorted(made, key=lambda one: (one.started, one.number)))
 
 
-def told(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """What kind of error it is, and what it says; some cannot even say that."""
     try:
         said = str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import math
 import socket
@@ -185,8 +186,7 @@ class Network(Source):
         return met + (self._refused if is_used else 0)
 
     def record(self, origin: float, until: float = math.inf) -> FaultRecord:
-        made = super().record(origin, until)
-        return FaultRecord(**{**{name: getattr(made, name) for name in made.__slots__}, "target": repr(self._proxy)})
+        return dataclasses.replace(super().record(origin, until), target=repr(self._proxy))
 
 
 def _is_refused(proxy: FaultProxy) -> int:

@@ -117,7 +117,7 @@ def _told_only(recording: Recording) -> Callable[[], object]:
     return call
 
 
-async def finished_thread(function: Callable[[], Any], give_up: Callable[[], None] | None = None) -> None:
+async def finished_thread(function: Callable[[], Any], give_up: Callable[[], None]) -> None:
     """Call a function in a thread; a cancellation waits for its end too, which `give_up` hastens."""
     run = asyncio.ensure_future(asyncio.to_thread(function))
     cancelled: asyncio.CancelledError | None = None
@@ -127,8 +127,7 @@ async def finished_thread(function: Callable[[], Any], give_up: Callable[[], Non
         except asyncio.CancelledError as error:
             # Also a second one: whoever left now would leave the faults in force.
             cancelled = error
-            if give_up is not None:
-                give_up()
+            give_up()
     if cancelled is not None:
         run.cancelled() or run.exception()  # seen, or asyncio would complain
         raise cancelled

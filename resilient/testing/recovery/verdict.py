@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from resilient.testing.recovery.recording import Recording
+from resilient.testing.recovery.recording import Recording, error_text
 from resilient.testing.recovery.result import Check, Operation, Phase, RecoveryTestResult, TestStatus
 from resilient.testing.recovery.scenario import RecoveryTestScenario
 from resilient.testing.recovery.statistics import percentile, wilson
@@ -142,7 +142,7 @@ def _consistency(scenario: RecoveryTestScenario, result: RecoveryTestResult) -> 
         passed = bool(said)
         observed = "consistent" if passed else "not consistent"
     except Exception as error:
-        passed, observed = False, f"the checker failed: {type(error).__name__}: {error}"
+        passed, observed = False, f"the checker failed: {error_text(error)}"
     required = f"the checker says yes to the history of {n} operations"
     # Whoever gives a checker wants to know, required or not.
     return passed, [Check("data consistency", passed, required, observed, 10.0, n)]
@@ -153,5 +153,5 @@ def _probe(probe: Any, result: RecoveryTestResult) -> Check:
         said, observed = probe.judge(result)
         passed = None if said is None else bool(said)
     except Exception as error:
-        passed, observed = False, f"the probe failed: {type(error).__name__}: {error}"
+        passed, observed = False, f"the probe failed: {error_text(error)}"
     return Check(probe.name, passed, probe.required, observed, probe.weight)
