@@ -108,7 +108,7 @@ class Chaos:
 
         options.setdefault("seed", self.seed)
         made = FaultProxy(host, port, **options)
-        plugin_leaks.own(made)
+        made.owned = True
         return self._stack.enter_context(made)
 
     def close(self) -> None:

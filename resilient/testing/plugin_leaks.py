@@ -94,17 +94,8 @@ def in_force() -> list[Any]:
     if (clocks := sys.modules.get("resilient.testing.clocks.virtual_clock")) is not None:
         found += [one for one in [clocks.VirtualClock.in_use()] if one is not None]
     if (network := sys.modules.get("resilient.testing.network.proxy")) is not None:
-        found += [one for one in list(network._proxies) if one._home.loop is not None and not _is_owned(one)]
+        found += [one for one in list(network._proxies) if one._home.loop is not None and not one.owned]
     return found
-
-
-def own(proxy: Any) -> None:
-    """Note that somebody takes a proxy away who is not the test itself."""
-    proxy._owned = True
-
-
-def _is_owned(proxy: Any) -> bool:
-    return bool(getattr(proxy, "_owned", False))
 
 
 def _among(one: Any, several: list[Any]) -> bool:

@@ -41,7 +41,7 @@ _ASKED_BY_THE_PROXY = {
 #: Classes with a table of members, and what of them is no business of a user.
 MEMBERS: dict[type[Any], set[str]] = {
     testing.Injection: {"owned"},
-    testing.FaultProxy: set(),
+    testing.FaultProxy: {"owned"},
     testing.ProxyFault: _ASKED_BY_THE_PROXY,
     testing.VirtualClock: {"acquire", "autojump"},
     faults.Fault: set(),

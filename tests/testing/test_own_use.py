@@ -1,5 +1,7 @@
 """The plugin's fixtures on this library itself, as a project would use them."""
 
+import asyncio
+import socket
 import sqlite3
 
 import pytest
@@ -14,6 +16,8 @@ from resilient.testing import (
     capture_events,
     faults,
 )
+
+from .proxy_helpers import Server, asked, connect, echo
 
 
 def test_a_breaker_by_hand(chaos, virtual_clock, resilient_registry):
@@ -88,3 +92,31 @@ def test_a_marked_test():
 def test_the_next_test():
     """What the marker of another test asked for is gone."""
     assert quote() == "fresh"
+
+
+def test_a_block_around_a_proxy_of_the_fixture(fault_proxy):
+    """What the fixture has started can be used as a block, too, which ends it."""
+    with Server(echo) as server:
+        with fault_proxy("127.0.0.1", server.port) as proxy, connect(proxy) as client:
+            assert asked(client) == b"hello"
+            address = proxy.address
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address, timeout=1)
+
+
+def test_an_async_block_around_a_proxy_of_the_fixture(fault_proxy):
+    """The same in an event loop."""
+
+    async def main(port):
+        async with fault_proxy("127.0.0.1", port) as proxy:
+            reader, writer = await asyncio.open_connection(*proxy.address)
+            writer.write(b"hello")
+            answer = await reader.readexactly(5)
+            writer.close()
+        return answer, proxy.address
+
+    with Server(echo) as server:
+        answer, address = asyncio.run(main(server.port))
+    assert answer == b"hello"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, timeout=1)

@@ -55,13 +55,16 @@ class FaultProxy:
         self._listener: Listener | None = None
         self._home = Home(self._begin, self._stop)
         self._used = False
+        self.owned = False  # somebody ends it who is not the test itself
         _proxies.add(self)
 
     # The block
 
     async def __aenter__(self) -> FaultProxy:
         # The event loop that Windows uses for asyncio cannot tell when a port has a client.
-        if isinstance(asyncio.get_running_loop(), getattr(asyncio, "ProactorEventLoop", ())):
+        if self._runs_for_its_owner() or isinstance(
+            asyncio.get_running_loop(), getattr(asyncio, "ProactorEventLoop", ())
+        ):
             return self.__enter__()
         self._bind()
         self._home.settle()
@@ -74,6 +77,8 @@ class FaultProxy:
             await self._home.aleave()
 
     def __enter__(self) -> FaultProxy:
+        if self._runs_for_its_owner():
+            return self  # somebody has started it already; the block only ends it
         listener = self._bind()
         try:
             self._home.start_thread(f"resilient-fault-proxy-{listener.port}")
@@ -84,6 +89,9 @@ class FaultProxy:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._home.end_thread()
+
+    def _runs_for_its_owner(self) -> bool:
+        return self.owned and self._home.loop is not None
 
     # Where it is, and what went through
 
