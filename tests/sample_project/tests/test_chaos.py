@@ -96,7 +96,7 @@ def test_orders_survive_a_bad_network(proxy, orders, recovery):
         ),
         checker=keeps_what_it_promised(orders),
         load=100,
-        baseline=0.3,
+        baseline=1.0,
         fault=1.0,
     )
     result = recovery.run(scenario)
@@ -122,8 +122,8 @@ def test_orders_wait_for_a_lock(proxy, orders, recovery):
         ),
         checker=keeps_what_it_promised(orders),
         load=100,
-        baseline=0.3,
-        observe=0.5,
+        baseline=1.0,
+        observe=1.5,
     )
     try:
         result = recovery.run(scenario)
