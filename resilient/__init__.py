@@ -117,8 +117,10 @@ _LAZY = {
     "TimeoutTier": "resilient.degradation",
     "degradation": "",
     "failover": "resilient.strategies",
+    "metrics": "",
     "orchestrator": "",
     "strategies": "",
+    "web": "",
 }
 
 

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from resilient.errors import ConfigurationError
-from resilient.events import HUB, ConfigurationChanged, Event, Subscription
+from resilient.events import HUB, ConfigurationChanged, Event, Subscription, log_failure
 
 if TYPE_CHECKING:
     from resilient.bulkhead import Bulkhead
@@ -225,6 +225,7 @@ class Registry:
 
         Process-wide. Functions decorated before keep their policies; names are looked up in, and given to, the new one.
         """
+        HUB.flush()
         with self.lock:
             before, self._shelves = self._shelves, self._empty_shelves()
             listeners = HUB.swap(())
@@ -234,6 +235,7 @@ class Registry:
             with self.lock:
                 self._shelves = before
                 HUB.swap(listeners)
+            HUB.flush()
 
     def obtain(self, kind: str, name: str | None, config: Any, make: Callable[[], P]) -> P:
         """The policy of this explicit name, made if it is new; a fresh one where there is no name."""
@@ -254,6 +256,11 @@ class Registry:
                 shelf.put(name, policy)
             self._everyone.add(policy)
             return policy
+
+    def everyone(self, kind: str) -> list[Any]:
+        """All policies of a kind that are alive, named or not, also those that a scope has put aside."""
+        with self.lock:
+            return [policy for policy in self._everyone if policy.kind == kind]
 
     def name_automatically(self, kind: str, wanted: str, policy: object) -> str:
         """Register an unnamed policy under the name of what it guards."""
@@ -305,7 +312,9 @@ def _take_back(before: Mapping[Any, Any]) -> bool:
         try:
             policy.apply(before[policy])
         except Exception:  # noqa: BLE001 - whatever it is, the others are to be taken back
-            _log.exception("%s %s: a change could not be taken back", policy.kind, policy.name)
+            text, named = "%s %s: a change could not be taken back", (policy.kind, policy.name)
+            event = "configuration.not_taken_back"
+            log_failure(_log, event, text, *named, kind=policy.kind, policy=policy.name, limited=False)
     return bool(changed)
 
 

@@ -7,10 +7,11 @@ An event nobody listens to is never built.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -185,13 +186,56 @@ class Subscription:
         self()
 
 
-def log_failure(logger: logging.Logger, event: str, text: str, *values: object) -> None:
+class Note(NamedTuple):
+    """A record for the log of what is no event; `values` go into `text`, and `fields` to its structured part."""
+
+    logger: logging.Logger
+    level: int
+    event: str
+    kind: str
+    policy: str | None
+    text: str
+    values: tuple[object, ...]
+    fields: dict[str, object]
+    error: BaseException | None
+    traced: bool
+    limited: bool
+
+
+def log_note(
+    logger: logging.Logger,
+    level: int,
+    event: str,
+    text: str,
+    *values: object,
+    kind: str,
+    policy: str | None = None,
+    error: BaseException | None = None,
+    limited: bool = True,
+    **fields: object,
+) -> None:
+    """Log what is no event, under a name that stays; what a log handler raises is nobody's business."""
+    with suppress(Exception):
+        HUB.note(Note(logger, level, event, kind, policy, text, values, fields, error, False, limited))
+
+
+def log_failure(
+    logger: logging.Logger,
+    event: str,
+    text: str,
+    *values: object,
+    kind: str,
+    policy: str | None = None,
+    limited: bool = True,
+    **fields: object,
+) -> None:
     """Log the exception being handled; what a log handler raises must not take its place."""
     with suppress(Exception):
-        logger.error(text, *values, exc_info=True, extra={"event": event})
+        note = Note(logger, logging.ERROR, event, kind, policy, text, values, fields, sys.exception(), True, limited)
+        HUB.note(note)
 
 
-def _has_reader(logger: logging.Logger | None) -> bool:
+def has_reader(logger: logging.Logger | None) -> bool:
     """Whether a record would be seen: one that nobody sees costs more than all policies together."""
     while logger is not None:
         for handler in logger.handlers:
@@ -208,7 +252,7 @@ class Hub:
     The log is asked apart from the subscribers, as whether it wants anything may change at any moment.
     """
 
-    __slots__ = ("_lock", "_subscriptions", "by_type", "failures", "lines", "log")
+    __slots__ = ("_lock", "_subscriptions", "by_type", "failures", "flush", "lines", "log", "note")
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -216,8 +260,10 @@ class Hub:
         self.by_type: dict[type[Event], tuple[Handler, ...]] = {}
         self.failures = 0
         #: Set by the logging: what is logged by whom at which level, and how.
-        self.lines: Mapping[type[Event], tuple[logging.Logger, int, Any]] = {}
+        self.lines: Mapping[type[Event], tuple[Any, ...]] = {}
         self.log: Callable[[Any], object] = lambda event: None
+        self.note: Callable[[Note], object] = lambda note: None
+        self.flush: Callable[[], object] = lambda: None
 
     def wants(self, kind: type[Event]) -> bool:
         """Whether anyone listens to such events."""
@@ -229,7 +275,7 @@ class Hub:
         logger = line[0]
         if not _root.handlers and not logger.handlers and len(_top.handlers) < 2:
             return False  # the common case of no logging at all: nothing but our NullHandler
-        return logger.isEnabledFor(line[1]) and _has_reader(logger)
+        return logger.isEnabledFor(line[1]) and has_reader(logger)
 
     def subscribe(self, handler: Handler, *types: type[Event]) -> Subscription:
         """Call `handler(event)` for each event of these types (all, if none is named)."""
@@ -275,7 +321,8 @@ class Hub:
                 handler(event)
             except Exception:
                 self.failures += 1
-                log_failure(_log, "handler_failed", "a handler of %s failed", type(event).__name__)
+                text = "a handler of %s failed"
+                log_failure(_log, "events.handler_failed", text, type(event).__name__, kind="events", policy=event.name)
 
     def after_fork(self) -> None:
         """Replace the lock in a forked child: another thread may have held it."""

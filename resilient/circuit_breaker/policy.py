@@ -364,6 +364,12 @@ class CircuitBreaker(BlockPolicy):
                 max(0.0, epoch.until - now) if epoch.state is CircuitState.OPEN else None,
             )
 
+    def totals(self) -> tuple[int, int]:
+        """Successes and failures since creation, also those that a reset has made forget."""
+        with self._lock:
+            machine = self._machine
+            return machine.past_successes + machine.success_count, machine.past_failures + machine.failure_count
+
     def apply(self, config: CircuitBreakerConfig) -> None:
         """Go on under a changed configuration, in the same state."""
         with self._lock:

@@ -96,6 +96,8 @@ class BreakerState:
         "base_failures",
         "config",
         "epoch",
+        "past_failures",
+        "past_successes",
         "rounds",
         "transitions",
     )
@@ -105,6 +107,7 @@ class BreakerState:
         self._by_streak = config.rule == "consecutive failures"
         self.transitions: list[Transition] = []
         self.base_calls = self.base_failures = 0
+        self.past_failures = self.past_successes = 0  # what resets have made forget
         self.rounds = 0  # half-open verdicts against the service since it was last closed
         self._rate = self._slow = 0.0
         self.epoch = self._closed(now)
@@ -162,6 +165,8 @@ class BreakerState:
     def reset(self, now: float) -> None:
         """Close and forget everything."""
         self._enter(self._closed(now), "reset")
+        self.past_failures += self.failure_count
+        self.past_successes += self.success_count
         self.base_calls = self.base_failures = self.rounds = 0
         self._rate = self._slow = 0.0
 

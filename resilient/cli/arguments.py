@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 from resilient import __version__
 from resilient.cli.chaos_arguments import add_chaos
 from resilient.cli.parser import Parser
 from resilient.cli.plan_arguments import add_plan
 from resilient.demo.settings import LIMITS, Settings
+from resilient.errors import ConfigurationError
 
 
 def _number(option: str) -> Callable[[str], float]:
@@ -41,10 +43,21 @@ def build_parser() -> Parser:
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     _add_demo(commands)
+    _add_status(commands)
     _add_schema(commands)
     add_plan(commands)
     add_chaos(commands)
     return parser
+
+
+def _picture(text: str) -> Path:
+    """A converter for argparse: the place of a picture that can be written."""
+    from resilient.drawing.saving import place_for
+
+    try:
+        return place_for(text)
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _add_demo(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -56,7 +69,10 @@ def _add_demo(commands: argparse._SubParsersAction[Parser]) -> None:
             "Starts a small HTTP service in a process of its own on the loopback interface, calls it through all five "
             "decorators from threads and asyncio tasks, kills it half-way and starts it again."
         ),
-        epilog="Exit code 0: the service recovered through the breaker; 1: it did not; 130: stopped by Ctrl-C.",
+        epilog=(
+            "Exit code 0: the service recovered through the breaker; 1: it did not, or the plot could not be written; "
+            "130: stopped by Ctrl-C."
+        ),
     )
     demo.add_argument(
         "--seconds",
@@ -87,14 +103,92 @@ def _add_demo(commands: argparse._SubParsersAction[Parser]) -> None:
         help="share of requests answered with a 503, 0 to 1 (default: %(default)g)",
     )
     demo.add_argument("--json", action="store_true", help="print one JSON document instead of the live lines")
-    demo.set_defaults(run=_run_demo)
+    demo.add_argument(
+        "--plot",
+        type=_picture,
+        metavar="FILE",
+        help="draw what happened, load, outcomes and the breaker's state over time, into an .svg file",
+    )
+    demo.add_argument(
+        "--serve",
+        type=_port,
+        metavar="PORT",
+        help="meanwhile show /metrics and the status page at this port of this machine; 0 takes any that is free",
+    )
+    demo.add_argument(
+        "--keep", action="store_true", help="with --serve: let callers and page go on after the end, until Ctrl-C"
+    )
+    demo.set_defaults(run=_run_demo, refuse=demo.error)
 
 
 def _run_demo(arguments: argparse.Namespace) -> int:
     from resilient.cli.demo_command import run_demo
 
+    if arguments.keep and arguments.serve is None:
+        arguments.refuse("argument --keep: there is nothing to keep without --serve PORT")
     settings = Settings(arguments.seconds, arguments.seed, arguments.latency, arguments.error_rate)
-    return run_demo(settings, as_json=arguments.json)
+    return run_demo(settings, as_json=arguments.json, plot=arguments.plot, serve=arguments.serve, keep=arguments.keep)
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to 65535, or 0 for any that is free, not {text}")
+    return int(text)
+
+
+def _add_status(commands: argparse._SubParsersAction[Parser]) -> None:
+    status = commands.add_parser(
+        "status",
+        help="look at the policies of a running application",
+        description=(
+            "Shows the policies behind a status page (resilient.web.status_app), those that concern most first. "
+            "On a terminal where rich is installed, it draws them again and again until Ctrl-C; elsewhere it prints "
+            "them once."
+        ),
+        epilog="Exit code 0: shown; 1: the page cannot be reached; 130: stopped by Ctrl-C.",
+    )
+    status.add_argument(
+        "--url",
+        type=_page,
+        required=True,
+        metavar="URL",
+        help="where the status page is, such as http://127.0.0.1:8000/status",
+    )
+    status.add_argument(
+        "--interval",
+        type=_interval,
+        default=2.0,
+        metavar="S",
+        help="seconds between two looks, 0.2 to 3600 (default: %(default)g)",
+    )
+    status.add_argument("--once", action="store_true", help="print it once, with all policies")
+    status.add_argument("--json", action="store_true", help="print the snapshot as JSON, once")
+    status.set_defaults(run=_run_status)
+
+
+def _page(text: str) -> str:
+    from resilient.cli.status_source import checked
+
+    try:
+        return checked(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None  # without the value, which may hold a password
+
+
+def _interval(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0.2 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"must be between 0.2 and 3600 seconds, not {text}")
+    return value
+
+
+def _run_status(arguments: argparse.Namespace) -> int:
+    from resilient.cli.status_command import run_status
+
+    return run_status(arguments.url, interval=arguments.interval, once=arguments.once, as_json=arguments.json)
 
 
 def _add_schema(commands: argparse._SubParsersAction[Parser]) -> None:

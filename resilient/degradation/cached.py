@@ -20,6 +20,7 @@ from resilient.degradation.flights import Flights
 from resilient.degradation.threads import in_threads
 from resilient.degrade.caches import MISSING, CallKeys, KeyedCache, Notes, check_cache, is_fresh_cache
 from resilient.degrade.keys import Unkeyable
+from resilient.events import log_note
 from resilient.generators import Layer
 from resilient.wrapping import Kind, describe, kind_of
 
@@ -391,7 +392,8 @@ def _counted(keys: list[Any], loaded: list[Any]) -> PreloadResult:
     if failed:
         text = "%d of %d keys could not be preloaded (%s)"
         why = ", ".join(kinds) or "not stored"
-        _log.warning(text, len(failed), len(keys), why, extra={"event": "preload_failed"})
+        numbers = len(failed), len(keys)
+        log_note(_log, logging.WARNING, "degradation.preload_failed", text, *numbers, why, kind="degrade")
     return PreloadResult(len(keys) - len(failed), len(failed), failed)
 
 

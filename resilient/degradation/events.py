@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Any
 
-from resilient.events import Event
+from resilient.events import Event, log_note
 from resilient.logs import LINES, Line
+from resilient.logs.texts import described
 
 _DEGRADATION = logging.getLogger("resilient.degradation")
 _QUEUE = logging.getLogger("resilient.queue")
@@ -89,14 +90,24 @@ class QueuedCallEnded(Event):
         self.error = error
 
 
-def log_given_up(name: str, call: str, attempts: int, error: BaseException | None) -> None:
-    """Write a warning for a call that ended with an error; the line of its event is for successes too."""
+def log_given_up(name: str, id: str, call: str, attempts: int, error: BaseException | None) -> None:
+    """Write a warning for a call that ended with an error; the line of its event is for successes."""
     if error is None:
         return
-    with suppress(Exception):  # neither an error's text nor a log handler may end a worker
-        why = f"{type(error).__name__}: {error}"
-        text = "%s: %s is given up after %d attempts (%s)"
-        _QUEUE.warning(text, name, call, attempts, why, extra={"event": "call_given_up"})
+    text, values = "%s: %s is given up after %d attempts (%s)", (name, call, attempts, described(error))
+    log_note(
+        _QUEUE,
+        logging.WARNING,
+        "queue.call_given_up",
+        text,
+        *values,
+        kind="queue",
+        policy=name,
+        error=error,
+        id=id,
+        call=call,
+        attempts=attempts,
+    )
 
 
 def _health(event: Any) -> str:
@@ -106,8 +117,7 @@ def _health(event: Any) -> str:
 
 
 def _end(event: Any) -> str:
-    how = "done" if event.error is None else f"given up ({type(event.error).__name__}: {event.error})"
-    return f"{event.name}: {event.call} {how} after {event.attempts} attempts"
+    return "queue.call_succeeded" if event.error is None else ""  # or it is told by log_given_up
 
 
 def _mode(event: Any) -> str:
@@ -115,24 +125,27 @@ def _mode(event: Any) -> str:
     return f"{event.name}: mode {event.old} -> {event.new} ({event.reason}){spared}"
 
 
+def _queue_line(level: int, event: str | Callable[[Any], str], text: Callable[[Any], str]) -> Line:
+    return Line(_QUEUE, level, text, event, "queue", limited=True)
+
+
 LINES.update(
     {
-        DegradationModeChanged: Line(_DEGRADATION, logging.WARNING, _mode),
-        ServiceHealthChanged: Line(_DEGRADATION, logging.WARNING, _health),
-        CallQueued: Line(_QUEUE, logging.INFO, lambda e: f"{e.name}: {e.call} is queued as {e.id}"),
-        QueuedCallFailed: Line(
-            _QUEUE,
+        DegradationModeChanged: Line(_DEGRADATION, logging.WARNING, _mode, "degradation.mode_changed", "manager"),
+        ServiceHealthChanged: Line(_DEGRADATION, logging.WARNING, _health, "degradation.health_changed", "manager"),
+        CallQueued: _queue_line(logging.INFO, "queue.call_queued", lambda e: f"{e.name}: {e.call} is queued as {e.id}"),
+        QueuedCallFailed: _queue_line(
             logging.INFO,
-            lambda e: (
-                f"{e.name}: {e.call} failed, attempt {e.attempt}, next in {e.delay:.3g} s "
-                f"({type(e.error).__name__}: {e.error})"
-            ),
+            "queue.call_failed",
+            lambda e: f"{e.name}: {e.call} failed, attempt {e.attempt}, next in {e.delay:.3g} s ({described(e.error)})",
         ),
-        QueuedCallRepeated: Line(
-            _QUEUE,
+        QueuedCallRepeated: _queue_line(
             logging.WARNING,
+            "queue.call_repeated",
             lambda e: f"{e.name}: {e.call} may have run before: its process died during attempt {e.attempt}",
         ),
-        QueuedCallEnded: Line(_QUEUE, logging.INFO, _end),
+        QueuedCallEnded: _queue_line(
+            logging.INFO, _end, lambda e: f"{e.name}: {e.call} is done after {e.attempts} attempts"
+        ),
     }
 )

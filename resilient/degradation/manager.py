@@ -8,7 +8,9 @@ import inspect
 import logging
 import threading
 import weakref
+from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from resilient import _checks as check
@@ -22,6 +24,7 @@ from resilient.degradation.state import ServiceState, measured_mode
 from resilient.degrade import Degradation, DegradeConfig
 from resilient.errors import ConfigurationError, UnknownNameError
 from resilient.events import log_failure
+from resilient.meters import MODE_BUCKETS, Distribution, Histogram
 from resilient.wrapping import Kind, kind_of
 
 _log = logging.getLogger("resilient.degradation")
@@ -150,6 +153,12 @@ class DegradationManager:
         self.forced: DegradationMode | None = None
         self._mode = self._measured = DegradationMode.NORMAL
         self._mode_changes = 0
+        self._mode_since = CLOCK.monotonic()
+        degraded = (DegradationMode.PARTIAL, DegradationMode.FULL)
+        self._durations = {
+            mode: Histogram("recovery_degradation_mode_duration_seconds", MODE_BUCKETS) for mode in degraded
+        }
+        self._over: deque[tuple[DegradationMode, float]] = deque()  # degraded modes that have ended, to be told of
         self._outbox = Outbox()
         self._outdated = False
         self._services: dict[str, Service] = {}
@@ -282,13 +291,13 @@ class DegradationManager:
         with self.lock:
             self.forced = mode
             self._evaluate("released" if mode is None else "forced")
-        self._outbox.send()
+        self._tell()
 
     def evaluate(self) -> DegradationMode:
         """Work out the mode anew; done by itself whenever a service's health changes."""
         with self.lock:
             self._evaluate("measured")
-        self._outbox.send()
+        self._tell()
         return self._mode
 
     def configure(self, **changes: Any) -> None:
@@ -329,7 +338,7 @@ class DegradationManager:
                 rates = health.moving_rate, health.window_rate
                 self._outbox.put(ServiceHealthChanged(self.name, entry.name, health.degraded, *rates))
             self._evaluate("measured")
-        self._outbox.send()
+        self._tell()
 
     def get_metrics(self) -> ManagerMetrics:
         """The numbers of now."""
@@ -337,6 +346,18 @@ class DegradationManager:
         with self.lock:
             health = {name: entry.health() for name, entry in sorted(self._services.items())}
             return ManagerMetrics(self._mode, self.forced is not None, health, self._mode_changes)
+
+    def _tell(self) -> None:
+        """Account for modes that are over, and publish what has happened; called without a lock, as others listen."""
+        while self._over:
+            with suppress(IndexError):  # another thread was quicker
+                mode, seconds = self._over.popleft()
+                self._durations[mode].observe(seconds, self.name, mode.value)
+        self._outbox.send()
+
+    def mode_durations(self) -> dict[DegradationMode, Distribution]:
+        """How long each degraded mode has lasted, of the times that are over."""
+        return {mode: histogram.distribution() for mode, histogram in self._durations.items()}
 
     def _evaluate(self, reason: str) -> None:
         """Set gates and mode; the caller has the lock, and tells of it afterwards."""
@@ -351,6 +372,9 @@ class DegradationManager:
         if new is not old:
             self._mode = new
             self._mode_changes += 1
+            before, self._mode_since = self._mode_since, CLOCK.monotonic()
+            if old in self._durations:
+                self._over.append((old, max(0.0, self._mode_since - before)))
             names = tuple(sorted(spared))
             self._outbox.put(DegradationModeChanged(self.name, old.value, new.value, reason, names))
 
@@ -394,7 +418,8 @@ class DegradationManager:
             self._opinion_failed(entry)
 
     def _opinion_failed(self, entry: Service) -> None:
-        log_failure(_log, "should_degrade_failed", "%s: should_degrade of %s failed", self.name, entry.name)
+        text, event = "%s: should_degrade of %s failed", "degradation.should_degrade_failed"
+        log_failure(_log, event, text, self.name, entry.name, kind="manager", policy=self.name, service=entry.name)
         self._hear(entry, False)  # else a service that once said yes, and then nothing more, would be spared for ever
 
     def look(self) -> None:

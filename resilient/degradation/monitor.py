@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger("resilient.degradation")
 
 
+def _look_failed(name: str) -> None:
+    text = "%s: a look at the services failed"
+    log_failure(_log, "degradation.monitoring_failed", text, name, kind="manager", policy=name)
+
+
 class Monitor:
     """One run of monitoring. Holds manager, loop and task weakly, and ends when the manager is gone."""
 
@@ -114,7 +119,7 @@ class Monitor:
                 try:
                     manager.look()
                 except Exception:
-                    log_failure(_log, "monitoring_failed", "%r: a look at the services failed", manager)
+                    _look_failed(manager.name)
             del manager
             interval = self._interval()
 
@@ -129,7 +134,7 @@ class Monitor:
                 try:
                     await manager.alook()
                 except Exception:
-                    log_failure(_log, "monitoring_failed", "%r: a look at the services failed", manager)
+                    _look_failed(manager.name)
             del manager
             interval = self._interval()
 

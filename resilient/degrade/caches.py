@@ -265,8 +265,9 @@ class AnswerCache:
 
 
 def _failed(what: str, function: Any = None) -> Any:
-    owner = "" if function is None else f" of {describe(function)}"
-    log_failure(_log, "cache_failed", "could not %s the cache%s", what, owner)
+    name = None if function is None else describe(function)
+    text, owner = "could not %s the cache%s", "" if name is None else f" of {name}"
+    log_failure(_log, "degrade.cache_failed", text, what, owner, kind="degrade", policy=name)
     return MISSING
 
 

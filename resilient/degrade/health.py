@@ -52,7 +52,7 @@ class ReportedHealth:
         try:
             return not self._manager.is_degraded(self._service)
         except Exception:
-            log_failure(_log, "manager_failed", "the manager failed to say whether %s is degraded", self._service)
+            self._failed("the manager failed to say whether %s is degraded")
             return True
 
     def failed(self, epoch: int) -> None:
@@ -67,4 +67,7 @@ class ReportedHealth:
         try:
             self._manager.record(self._service, ok)
         except Exception:
-            log_failure(_log, "manager_failed", "the manager failed to take note of a call of %s", self._service)
+            self._failed("the manager failed to take note of a call of %s")
+
+    def _failed(self, text: str) -> None:
+        log_failure(_log, "degrade.manager_failed", text, self._service, kind="degrade", policy=self._service)

@@ -7,4 +7,6 @@ traffic.py    threads and tasks that call them, and the tally of what they saw
 narrator.py   turns the library's events into lines
 story.py      the phases, the kill, the verdict
 report.py     words, table and strip: pure functions
+plot.py       the same as a picture; plot_lanes.py has its parts
+monitor.py    the same for Prometheus and a browser, while it runs
 """

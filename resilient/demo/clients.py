@@ -23,6 +23,7 @@ from resilient.demo.fetch import afetch, fetch
 from resilient.demo.settings import Settings
 
 THREADS, TASKS = "inventory threads", "inventory tasks"
+BREAKER = "inventory"
 PLACES = 6
 PROBES = 3
 FAILURES = 8
@@ -53,7 +54,7 @@ def assume_none(item: int) -> Answer:
 def make_clients(settings: Settings, port: int, on_probe: Callable[[], None]) -> Clients:
     """Decorate the two functions that ask the service at `port`; `on_probe` hears of requests sent while half-open."""
     breaker = circuit_breaker(
-        "inventory",
+        BREAKER,
         failure_threshold=FAILURES,
         recovery_timeout=settings.open_period,
         half_open_calls=PROBES,

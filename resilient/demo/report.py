@@ -34,6 +34,13 @@ _MARKS = (
     ("failed", "!", "!", "red"),
 )
 
+MEANINGS = {
+    "ok": "the service answered",
+    "fallback": "a stand-in answered",
+    "rejected": "the bulkhead was full",
+    "failed": "an error reached the caller",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Style:
@@ -146,13 +153,7 @@ def share_out(counts: Sequence[int], most: int, width: int) -> list[int]:
 
 def _legend(mark: tuple[str, str, str, str], style: Style) -> str:
     name, block, letter, colour = mark
-    meaning = {
-        "ok": "the service answered",
-        "fallback": "a stand-in answered",
-        "rejected": "the bulkhead was full",
-        "failed": "an error reached the caller",
-    }[name]
-    return f"{style.paint(block if style.unicode else letter, colour)} {name} ({meaning})"
+    return f"{style.paint(block if style.unicode else letter, colour)} {name} ({MEANINGS[name]})"
 
 
 def render_table(rows: Iterable[tuple[str, str, str, str]], style: Style) -> str:

@@ -14,7 +14,7 @@ from resilient.demo.outcome import Outcome, Phase, judge
 from resilient.demo.process import Service
 from resilient.demo.quiet import one_interrupt, quiet_logs
 from resilient.demo.settings import Settings
-from resilient.demo.traffic import Tally, Traffic
+from resilient.demo.traffic import Tally, Traffic, Uncounted
 
 TICK = 0.05
 # On a busy machine the last phase may take this much longer, until so many calls have found the way back.
@@ -30,10 +30,18 @@ PLOT = (
 )
 
 
-def run(settings: Settings, show: Callable[[Line], None]) -> Outcome:
-    """Play the story from start to end; `show` gets each line as it happens, in this thread."""
+def run(settings: Settings, show: Callable[[Line], None], linger: Callable[[Outcome], None] | None = None) -> Outcome:
+    """Play the story from start to end; `show` gets each line as it happens, in this thread.
+
+    `linger` is called when the story is over, and its callers go on until it returns.
+    """
     with quiet_logs(), one_interrupt(), registry.scoped(), Service(settings) as service:
-        return _Stage(settings, service, show).play()
+        stage = _Stage(settings, service, show)
+        outcome = stage.play()
+        if linger is not None:
+            with Traffic(stage.clients, Uncounted(), settings.seed):
+                linger(outcome)
+        return outcome
 
 
 class _Stage:
@@ -45,9 +53,8 @@ class _Stage:
         self.service = service
         self.narrator = Narrator(begin, show)
         self.tally = Tally(begin)
-        self.traffic = Traffic(
-            make_clients(settings, service.port, self.narrator.hear_probe), self.tally, settings.seed
-        )
+        self.clients = make_clients(settings, service.port, self.narrator.hear_probe)
+        self.traffic = Traffic(self.clients, self.tally, settings.seed)
         self.killed_at = self.restarted_at = 0.0
         self._summed_up = 0
 

@@ -88,6 +88,20 @@ class Tally:
         return sum(self.seconds(), Second())
 
 
+class Uncounted(Tally):
+    """For calls that nobody will report on, so that they may go on for days."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+
+    def call_begins(self) -> float:
+        """Nothing is counted."""
+        return 0.0
+
+    def call_ended(self, began: float, answer: Answer | BaseException) -> None:
+        """Nothing is counted."""
+
+
 class Traffic:
     """A context manager: callers run inside its block and have all come home after it."""
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from typing import Any, NamedTuple
 
-from resilient.events import log_failure
+from resilient.events import log_failure, log_note
 from resilient.orchestrator.executor import Operation
 from resilient.orchestrator.model import RecoveryContext, RecoveryStep
 from resilient.orchestrator.references import DEEPEST
@@ -138,12 +138,16 @@ class Attempt:
                 error = TypeError(f"the output is not JSON-ready ({text}); return plain values")
         if self.abandoned:
             text = "%s: attempt %d, which nobody waited for any longer, has ended"
-            _log.warning(text, self.step_id, self.number, extra={"event": "abandoned_step_ended"})
+            event, step = "orchestrator.abandoned_step_ended", self.step_id
+            log_note(
+                _log, logging.WARNING, event, text, step, self.number, kind="recovery", limited=False, step_id=step
+            )
             return
         try:
             self._post(Outcome(self, output, error, happened))
         except Exception:
-            log_failure(_log, "outcome_lost", "the outcome of %s was lost", self.step_id)
+            text, event = "the outcome of %s was lost", "orchestrator.outcome_lost"
+            log_failure(_log, event, text, self.step_id, kind="recovery", limited=False, step_id=self.step_id)
 
 
 class _Raised(NamedTuple):

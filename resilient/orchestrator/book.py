@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from resilient.events import log_note
 from resilient.orchestrator import announcements
 from resilient.orchestrator.engine import Host
 from resilient.orchestrator.errors import JournalError
@@ -88,7 +89,9 @@ class Book:
             except JournalError as error:
                 if not error.transient or monotonic() + pause >= end:
                     raise
-                _log.warning("%s; trying again", error, extra={"event": "journal_not_written"})
+                event, plan = "orchestrator.journal_not_written", self._lease.plan_id
+                text = "%s; trying again"
+                log_note(_log, logging.WARNING, event, text, error, kind="recovery", policy=plan, error=error)
             time.sleep(pause)
             pause = min(pause * 2, 1.0)
 

@@ -23,6 +23,7 @@ from resilient.orchestrator.progress import replayed
 from resilient.orchestrator.records import Kind, Lease, Record, Signal
 from resilient.orchestrator.run import Look, Quit, Run, operation_for
 from resilient.orchestrator.stories import entries_in, execution_in, plan_in, submission
+from resilient.orchestrator.tally import TALLY
 
 #: How a value that no file can hold is written: the plan of this process has it, another process does not.
 OPAQUE = "$resilient.object"
@@ -41,6 +42,7 @@ class EmbeddedEngine(Survivor):
         self._host: Host | None = None
         self._reset()
         tell_of_forks(self)
+        TALLY.watch(self)
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
@@ -58,6 +60,10 @@ class EmbeddedEngine(Survivor):
     def _alive(self) -> list[Run]:
         with self._lock:
             return list(self._runs.values())
+
+    def running(self) -> list[str]:
+        """The plans of the executions under way."""
+        return [run.lease.plan_id for run in self._alive()]
 
     # Beginning
 

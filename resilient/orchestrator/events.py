@@ -11,6 +11,7 @@ from typing import Any
 
 from resilient.events import Event
 from resilient.logs import LINES, Line
+from resilient.logs.texts import shortened
 
 _LOG = logging.getLogger("resilient.orchestrator")
 
@@ -84,8 +85,12 @@ def _line(reported: Any) -> str:
     what = event.event_type.value.replace("_", " ")
     step = f" {event.step_id}" if event.step_id is not None else ""
     error = event.data.get("error")
-    why = f": {error}" if error else ""
+    why = f": {shortened(str(error))}" if error else ""
     return f"{reported.name}: {what}{step} ({event.execution_id}){why}"
 
 
-LINES[RecoveryReported] = Line(_LOG, logging.INFO, _line)
+def _name(reported: Any) -> str:
+    return f"orchestrator.{reported.event.event_type.value}"
+
+
+LINES[RecoveryReported] = Line(_LOG, logging.INFO, _line, _name, "recovery")

@@ -69,7 +69,8 @@ class Keeper:
         try:
             now = self._journal.changes()
         except Exception:
-            log_failure(_log, "journal_unreadable", "the journal cannot be asked for changes")
+            text = "the journal cannot be asked for changes"
+            log_failure(_log, "orchestrator.journal_unreadable", text, kind="recovery")
             return seen
         if now != seen:
             for run in runs:
@@ -82,7 +83,8 @@ class Keeper:
                 kept = self._journal.renew(run.lease)
             except Exception:
                 # Not the end: the lease may hold until the journal can be written again, and every write is fenced.
-                log_failure(_log, "lease_not_renewed", "the lease of %s was not renewed", run.lease.plan_id)
+                text, plan = "the lease of %s was not renewed", run.lease.plan_id
+                log_failure(_log, "orchestrator.lease_not_renewed", text, plan, kind="recovery", policy=plan)
                 continue
             if not kept:
                 run.post(Fenced())

@@ -217,7 +217,8 @@ class RecoveryOrchestrator:
         try:
             self.cancel_execution(execution_id, "the task that waited for it was cancelled")
         except Exception:
-            log_failure(_log, "not_cancelled", "execution %s could not be cancelled", execution_id)
+            text, event = "execution %s could not be cancelled", "orchestrator.not_cancelled"
+            log_failure(_log, event, text, execution_id, kind="recovery", limited=False, execution_id=execution_id)
 
     def _plan(self, plan_id: Any) -> RecoveryPlan:
         try:

@@ -19,7 +19,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from resilient.deadlines import DUE
-from resilient.events import log_failure
+from resilient.events import log_failure, log_note
 from resilient.orchestrator.attempts import Attempt, Outcome
 from resilient.orchestrator.book import Book
 from resilient.orchestrator.engine import Host
@@ -121,13 +121,15 @@ class Run:
             while not self._go_on():
                 self._listen()
         except LeaseLostError as lost:
-            _log.error("%s: %s; this process stops", self.lease.execution_id, lost, extra={"event": "lease_lost"})
+            self._tell_of_loss(lost)
             since = moment(lost.since)
             self.error = PlanLockedError(self.lease.plan_id, lost.holder, since, self.lease.execution_id)
         except _Letting as letting:
             self.error = letting.why
         except BaseException as error:
-            log_failure(_log, "recovery_broken_off", "execution %s is broken off", self.lease.execution_id)
+            text, event = "execution %s is broken off", "orchestrator.recovery_broken_off"
+            which, plan = self.lease.execution_id, self.lease.plan_id
+            log_failure(_log, event, text, which, kind="recovery", policy=plan, limited=False, execution_id=which)
             self.error = self._broken_off(error)
         finally:
             self._leave()
@@ -395,6 +397,20 @@ class Run:
             self.error = self.causes.get(data.get("step_id") or "")
             self.ended = True
 
+    def _tell_of_loss(self, lost: LeaseLostError) -> None:
+        log_note(
+            _log,
+            logging.ERROR,
+            "orchestrator.lease_lost",
+            "%s: %s; this process stops",
+            self.lease.execution_id,
+            lost,
+            kind="recovery",
+            policy=self.lease.plan_id,
+            limited=False,
+            execution_id=self.lease.execution_id,
+        )
+
     def _leave(self) -> None:
         """Let go: whatever is still under way is told to end, and nobody waits for it here."""
         for attempt in self._attempts.values():
@@ -405,7 +421,8 @@ class Run:
             try:
                 self._journal.release(self.lease)
             except Exception:
-                log_failure(_log, "lease_kept", "the lease of %s ends by itself", self.lease.plan_id)
+                text, plan = "the lease of %s ends by itself", self.lease.plan_id
+                log_failure(_log, "orchestrator.lease_kept", text, plan, kind="recovery", policy=plan, limited=False)
         self._done(self)
         with self.changed:
             self.over = True

@@ -13,9 +13,10 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-from resilient.events import HUB, log_failure
+from resilient.events import HUB, log_failure, log_note
 from resilient.orchestrator.events import RecoveryEvent, RecoveryEventType, RecoveryReported
 from resilient.orchestrator.forks import Survivor, tell_of_forks
+from resilient.orchestrator.tally import TALLY
 
 _log = logging.getLogger("resilient.orchestrator")
 
@@ -55,24 +56,26 @@ class RecoverySubscription(Survivor):
         """Take an event for the handler, which gets it in the handler's own thread."""
         if event.event_type not in self.types:
             return
+        hangs = False
         with self._changed:
             if len(self._events) >= self._backlog():
-                if not self.dropped:
-                    _log.error(
-                        "a handler of events hangs; from now on it misses some", extra={"event": "handler_hangs"}
-                    )
+                hangs = not self.dropped
                 self.dropped += 1
-                return
-            self._events.append(event)
-            if not self._alive:
-                self._alive = self._start()
-            self._changed.notify_all()
+            else:
+                self._events.append(event)
+                if not self._alive:
+                    self._alive = self._start()
+                self._changed.notify_all()
+        if hangs:
+            text, name = "a handler of events hangs; from now on it misses some", "orchestrator.handler_hangs"
+            log_note(_log, logging.ERROR, name, text, kind="recovery", policy=event.plan_id, limited=False)
 
     def _start(self) -> bool:
         try:
             threading.Thread(target=self._work, name="resilient-recovery-events", daemon=True).start()
         except RuntimeError:  # a limit of threads; the next event tries again
-            log_failure(_log, "handler_waits", "a handler of events has no thread to run in")
+            text = "a handler of events has no thread to run in"
+            log_failure(_log, "orchestrator.handler_waits", text, kind="recovery")
             return False
         return True
 
@@ -113,10 +116,13 @@ class RecoverySubscription(Survivor):
                 asyncio.run(_awaited(answer))
         except Exception:
             self.failures += 1
-            log_failure(_log, "handler_failed", "a handler of %s failed", event.event_type.name)
+            text, which, plan = "a handler of %s failed", event.event_type.name, event.plan_id
+            log_failure(_log, "orchestrator.handler_failed", text, which, kind="recovery", policy=plan)
         except BaseException as error:  # SystemExit and the like end nothing but this call
             self.failures += 1
-            _log.error("a handler of %s raised %r", event.event_type.name, error, extra={"event": "handler_failed"})
+            text, said = "a handler of %s raised %r", (event.event_type.name, error)
+            name, plan = "orchestrator.handler_failed", event.plan_id
+            log_note(_log, logging.ERROR, name, text, *said, kind="recovery", policy=plan, error=error)
 
     def _handle_in_loop(self, event: RecoveryEvent) -> Any:
         """Run an async handler in the loop it was subscribed in, as long as that is there."""
@@ -211,6 +217,7 @@ class Subscribers:
 
     def publish(self, event: RecoveryEvent) -> None:
         """Tell everyone; waits for nobody."""
+        TALLY.note(event)
         for one in self._all:
             one.put(event)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from resilient._registry import Registry
 from resilient.circuit_breaker import CircuitState
 from resilient.clock import CLOCK
-from resilient.events import CircuitStateChanged, log_failure
+from resilient.events import CircuitStateChanged, log_failure, log_note
 from resilient.orchestrator.errors import PlanLockedError
 from resilient.orchestrator.forks import Survivor, tell_of_forks
 from resilient.orchestrator.model import ExecutionStatus
@@ -93,8 +93,9 @@ class Trigger(Survivor):
                     recovered = self._run()
                     seen = self._openings  # what happened meanwhile was what the plan was about
             except Exception:
-                text = "the plan %s, triggered by breaker %s, failed"
-                log_failure(_log, "trigger_failed", text, self.plan, self.breaker)
+                text, names = "the plan %s, triggered by breaker %s, failed", (self.plan, self.breaker)
+                event = "orchestrator.trigger_failed"
+                log_failure(_log, event, text, *names, kind="recovery", policy=self.plan, breaker=self.breaker)
             with self._lock:
                 if seen == self._openings or not self.active:
                     self._watching = False
@@ -129,7 +130,9 @@ class Trigger(Survivor):
         try:
             execution_id = self._start()
         except PlanLockedError as locked:
-            _log.info("breaker %s opened, and %s", self.breaker, locked, extra={"event": "trigger_locked"})
+            text, said = "breaker %s opened, and %s", (self.breaker, locked)
+            event, plan, name = "orchestrator.trigger_locked", self.plan, self.breaker
+            log_note(_log, logging.INFO, event, text, *said, kind="recovery", policy=plan, limited=False, breaker=name)
             return False
         self.execution_id = execution_id
         execution = self._orchestrator.wait_for(execution_id)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from resilient._registry import registry
 from resilient.clock import CLOCK
-from resilient.events import HUB, RetrySucceeded
 from resilient.policy import warn_if_loop_blocked
 from resilient.retry.state import EXHAUSTED, Run
 
@@ -88,16 +87,17 @@ class Loop:
     def ended(self, attempt: Attempt, error: BaseException | None) -> bool:
         """Decide what follows an attempt; True swallows the error, as another one comes."""
         policy, self._delay, self._done = self._policy, None, True
-        if registry.off or (error is not None and not isinstance(error, Exception)):
+        if registry.off:
+            return False
+        if error is not None and not isinstance(error, Exception):
+            policy.tally.interrupted += 1
             return False
         if error is not None:
             self._delay = self._run.failed(error)
-        elif policy.config.retry_on_result is not None and policy.config.retry_on_result(attempt.result):
+        elif policy.poor is not None and policy.poor(attempt.result):
             self._delay = self._run.failed(None, attempt.result)
         else:
-            policy.tally.succeeded += 1
-            if RetrySucceeded in HUB.by_type:
-                self._run.succeeded()
+            self._run.succeeded()
         return self._delay is not None
 
 

@@ -11,11 +11,12 @@ from resilient.clock import CLOCK
 from resilient.errors import is_retryable
 from resilient.events import HUB, RetrySucceeded
 from resilient.generators import Layer, arelay, relay
+from resilient.meters import Distribution, Histogram
 from resilient.policy import Policy, warn_if_loop_blocked
 from resilient.retry import backoff as wait
 from resilient.retry.config import RetryConfig
 from resilient.retry.loop import Attempts
-from resilient.retry.state import EXHAUSTED, Run
+from resilient.retry.state import EXHAUSTED, REASONS, Run
 from resilient.wrapping import Site
 
 
@@ -30,10 +31,23 @@ class RetryMetrics(NamedTuple):
 
 
 class Tally:
-    __slots__ = ("exhausted", "failed", "retries", "succeeded")
+    """The counters of a retry, which never fall.
+
+    interrupted: calls that were cancelled during an attempt, or whose predicate raised. reasons: calls given up, in the
+    order of REASONS. unmeasured: calls that had ended before their times were wanted.
+    """
+
+    __slots__ = ("exhausted", "failed", "interrupted", "reasons", "retries", "succeeded", "unmeasured")
 
     def __init__(self) -> None:
-        self.succeeded = self.failed = self.retries = self.exhausted = 0
+        self.succeeded = self.failed = self.retries = self.exhausted = self.interrupted = self.unmeasured = 0
+        self.reasons = [0] * len(REASONS)
+
+    @property
+    def attempts(self) -> int:
+        """All attempts that have ended, first ones included, but for those of the last moment."""
+        # A retry is counted when it is scheduled, and stands for the attempt before it.
+        return self.succeeded + self.failed + self.retries + self.interrupted
 
 
 class RetryPolicy(Policy):
@@ -45,6 +59,9 @@ class RetryPolicy(Policy):
     def __init__(self, config: RetryConfig, name: str | None) -> None:
         super().__init__(config, name)
         self.tally = Tally()
+        #: What retrying adds to calls, of those that were retried.
+        self.latency = Histogram("recovery_retry_latency_seconds")
+        self._plain = 0  # calls without a retry, as counted by the last reading of the latencies
         self.apply(config)
 
     def apply(self, config: RetryConfig) -> None:
@@ -58,6 +75,7 @@ class RetryPolicy(Policy):
         )
         self.max_attempts = config.max_attempts
         self.on_retry = config.on_retry
+        self.poor = self._counting(config.retry_on_result)
         #: Whether anything but the number of attempts can end the retries.
         self.limited = config.stop is not None or config.max_elapsed is not None or config.budget is not None
         #: Whether there is anything to wait for: growth from nothing is nothing.
@@ -79,7 +97,7 @@ class RetryPolicy(Policy):
         return self._direct_layer(site.fn) if site.direct else self._outer_layer(call)
 
     def _outer_layer(self, call: Layer) -> Layer:
-        tally, timed, budget, poor = self.tally, self.timed, self.config.budget, self.config.retry_on_result
+        tally, timed, budget, poor = self.tally, self.timed, self.config.budget, self.poor
 
         def retry(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if budget is not None:
@@ -95,10 +113,14 @@ class RetryPolicy(Policy):
                     delay = run.failed(error)
                     if delay is None:
                         raise
+                except BaseException:
+                    tally.interrupted += 1
+                    raise
                 else:
                     if poor is None or not poor(result):
-                        tally.succeeded += 1
-                        if run is not None and RetrySucceeded in HUB.by_type:
+                        if run is None or (run.retrying_since is None and RetrySucceeded not in HUB.by_type):
+                            tally.succeeded += 1
+                        else:
                             run.succeeded()
                         return result
                     if run is None:
@@ -117,7 +139,7 @@ class RetryPolicy(Policy):
         The frame of the seam between them would be the dearest part of a failed attempt: with every exception that
         passes, it becomes a frame object and a line of the traceback.
         """
-        tally, timed, budget, poor = self.tally, self.timed, self.config.budget, self.config.retry_on_result
+        tally, timed, budget, poor = self.tally, self.timed, self.config.budget, self.poor
 
         def retry(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if budget is not None:
@@ -133,10 +155,14 @@ class RetryPolicy(Policy):
                     delay = run.failed(error)
                     if delay is None:
                         raise
+                except BaseException:
+                    tally.interrupted += 1
+                    raise
                 else:
                     if poor is None or not poor(result):
-                        tally.succeeded += 1
-                        if run is not None and RetrySucceeded in HUB.by_type:
+                        if run is None or (run.retrying_since is None and RetrySucceeded not in HUB.by_type):
+                            tally.succeeded += 1
+                        else:
                             run.succeeded()
                         return result
                     if run is None:
@@ -151,7 +177,7 @@ class RetryPolicy(Policy):
 
     def async_layer(self, call: Layer, site: Site) -> Layer:
         """Call until it succeeds or is given up."""
-        tally, timed, budget, poor = self.tally, self.timed, self.config.budget, self.config.retry_on_result
+        tally, timed, budget, poor = self.tally, self.timed, self.config.budget, self.poor
 
         async def retry(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if budget is not None:
@@ -167,10 +193,14 @@ class RetryPolicy(Policy):
                     delay = run.failed(error)
                     if delay is None:
                         raise
+                except BaseException:
+                    tally.interrupted += 1
+                    raise
                 else:
                     if poor is None or not poor(result):
-                        tally.succeeded += 1
-                        if run is not None and RetrySucceeded in HUB.by_type:
+                        if run is None or (run.retrying_since is None and RetrySucceeded not in HUB.by_type):
+                            tally.succeeded += 1
+                        else:
                             run.succeeded()
                         return result
                     if run is None:
@@ -211,6 +241,38 @@ class RetryPolicy(Policy):
     def attempts(self) -> Attempts:
         """Guard a block: `for attempt in policy.attempts(): with attempt: ...`, or `async for`."""
         return Attempts(self)
+
+    def latencies(self) -> Distribution:
+        """What retrying has added to the calls that ended since metrics were installed; 0 for most of them."""
+        # A call is measured before it is counted, so here it is the other way round: what is counted has been measured,
+        # and the calls that were not retried are never taken for more than they are.
+        ended = self.tally.succeeded + self.tally.failed - self.tally.unmeasured
+        seen = self.latency.distribution()
+        plain = ended - seen.number
+        if plain > self._plain:
+            self._plain = plain
+        first, *others = seen.counts
+        return Distribution((first + self._plain, *others), seen.sum)
+
+    def measure_from_now(self) -> None:
+        """Leave the calls that have ended so far out of `latencies`."""
+        self.tally.unmeasured = self.tally.succeeded + self.tally.failed
+        self._plain = 0
+
+    def _counting(self, poor: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
+        """The predicate, counting the attempt whose result it could not judge."""
+        if poor is None:
+            return None
+        tally = self.tally
+
+        def judged(result: Any) -> Any:
+            try:
+                return poor(result)
+            except BaseException:
+                tally.interrupted += 1
+                raise
+
+        return judged
 
     def get_metrics(self) -> RetryMetrics:
         """The numbers of now."""

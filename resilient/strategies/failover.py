@@ -57,6 +57,8 @@ LINES[TargetChanged] = Line(
     logging.getLogger("resilient.failover"),
     logging.WARNING,
     lambda e: f"{e.name}: served by {e.new or 'no target'} instead of {e.old or 'none'}",
+    "failover.target_changed",
+    "failover",
 )
 
 

@@ -19,6 +19,7 @@ from urllib.error import HTTPError
 
 from resilient import _checks as check
 from resilient import errors
+from resilient.events import log_failure
 
 _log = logging.getLogger("resilient.testing")
 
@@ -253,7 +254,8 @@ class CorruptResult(Fault):
         try:
             return self._change(result)
         except Exception:
-            _log.exception("CorruptResult: the function failed, and the result is what it was")
+            text = "CorruptResult: the function failed, and the result is what it was"
+            log_failure(_log, "testing.corrupt_result_failed", text, kind="fault")
             return result
 
 

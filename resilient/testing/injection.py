@@ -17,10 +17,38 @@ from resilient.testing.guard import check_allowed
 from resilient.testing.happening import happen
 from resilient.testing.timing import InjectionTiming, Moment
 from resilient.testing.undisturbed import Undisturbed
-from resilient.wrapping import Kind
+from resilient.wrapping import Kind, describe
 
 #: Injections in force: who leaves one here has leaked it.
 ACTIVE: list[Injection] = []
+
+
+class Fired:
+    """How many calls met which fault at which target, over all injections of the process; these numbers never fall."""
+
+    __slots__ = ("_counts", "_lock")
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str], int] = {}
+        self._lock = threading.RLock()  # the garbage collector may run a target anywhere
+
+    def add(self, target: str, fault: str) -> None:
+        """Count one."""
+        with self._lock:
+            self._counts[target, fault] = self._counts.get((target, fault), 0) + 1
+
+    def totals(self) -> dict[tuple[str, str], int]:
+        """A copy of now, by target and fault."""
+        with self._lock:
+            return dict(self._counts)
+
+    def after_fork(self) -> None:
+        """Replace the lock in a forked child."""
+        self._lock = threading.RLock()
+
+
+FIRED = Fired()
+registry.fork_hooks.append(FIRED.after_fork)
 
 
 class Injection:
@@ -57,6 +85,7 @@ class Injection:
         self._calls = self._fired = 0
         self._numbers: dict[str, int] = {}
         self._stack = ExitStack()
+        self._about = target if isinstance(target, str) else describe(target)
         self._start = timing.start(f"{seed}:{fault.label}")
 
     @property
@@ -138,6 +167,7 @@ class Injection:
         if self.max_count is not None and self._fired >= self.max_count:
             return False
         self._fired += 1
+        FIRED.add(self._about, type(self.fault).__name__)
         self._last_fired = CLOCK.monotonic()
         return True
 

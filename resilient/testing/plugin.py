@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from resilient._registry import Registry, registry
+from resilient.events import HUB
 from resilient.testing import plugin_files, plugin_leaks, seeds
 
 _SEED = pytest.StashKey[int]()
@@ -143,6 +144,7 @@ def _turn(item: Any) -> int | None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Let injections that were given no seed draw theirs from the test's, so that they can be had again."""
+    HUB.flush()  # no test finds its log records held back for what another has logged
     with seeds.session(str(_seed_of(item)), _command(item)):
         return (yield)
 

@@ -12,6 +12,7 @@ from resilient.deadlines import DUE, OwnedDue
 from resilient.errors import CallTimeoutError
 from resilient.events import HUB, CallTimedOut
 from resilient.generators import Layer
+from resilient.meters import Distribution, Histogram
 from resilient.policy import BlockPolicy, Policy, running_loop
 from resilient.timeout.config import TimeoutConfig
 from resilient.timeout.timers import (
@@ -51,6 +52,7 @@ class Timeout(BlockPolicy):
         self._lock = threading.RLock()  # re-entrant: the garbage collector may run a guarded call anywhere
         self._abandoned = self._timed_out = 0
         self._timers: LoopTimers | None = None  # made for the first async function
+        self._durations = Histogram("recovery_timeout_duration_seconds")
 
     @property
     def abandoned(self) -> int:
@@ -172,8 +174,9 @@ class Timeout(BlockPolicy):
                 raise self._expired(limit) from error
             finally:
                 DUE.reset(token)
-            if CLOCK.monotonic() > due:
-                raise self._expired(limit, due=clipped)
+            late = CLOCK.monotonic() - due
+            if late > 0:
+                raise self._expired(limit, due=clipped, late=late)
             return result
 
         return timeout
@@ -361,15 +364,20 @@ class Timeout(BlockPolicy):
 
     # Common -------------------------------------------------------------------------------------
 
-    def _expired(self, limit: float, detail: str = "", due: float | None = None) -> CallTimeoutError:
-        """Count and tell a call that has not ended in time; returns the error to raise."""
+    def _expired(self, limit: float, detail: str = "", due: float | None = None, late: float = 0.0) -> CallTimeoutError:
+        """Count and tell a call that has not ended in time, `late` seconds after its limit; the error to raise."""
         if not isinstance(due, OwnedDue):
             self._timed_out += 1
+            self._durations.observe(0.0 if detail else limit + late, self.name)
             if HUB.wants(CallTimedOut):
                 HUB.publish(CallTimedOut(self.name, limit, self._abandoned))
         error = CallTimeoutError(self.name, limit, detail)
         error._due, error._by = due, self
         return error
+
+    def durations(self) -> Distribution:
+        """How long callers waited before a call was ended; 0 for calls that were not even made."""
+        return self._durations.distribution()
 
     def apply(self, config: TimeoutConfig) -> None:
         """Go on with another limit; calls under way keep theirs."""

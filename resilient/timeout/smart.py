@@ -257,7 +257,8 @@ class SmartTimeout:
         try:
             self.update_load_factor(self._load_source())
         except Exception:
-            log_failure(_log, "load_source_failed", "the load source of %r failed; its last load stays", self)
+            text = "the load source of %r failed; its last load stays"
+            log_failure(_log, "timeout.load_source_failed", text, self, kind="timeout")
 
     def __repr__(self) -> str:
         return f"SmartTimeout(base_timeout={self.base_timeout:g}, statistic={self.statistic!r})"

@@ -10,7 +10,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import garbage, imports, injections, memory, recoveries, report, rivals, simulations, threads
+from resilient import ConfigurationError
+from resilient.drawing.saving import place_for, write
+
+from . import garbage, imports, injections, memory, metrics, plot, recoveries, report, rivals, simulations, threads
 from .candidates import BASELINE, OURS, Library, acases, cases
 from .harness import Effort, Row, ameasure, measure
 from .loops import AREFERENCES, REFERENCES
@@ -27,7 +30,15 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", metavar="PATTERN", default="", help="regular expression on section/pattern/library")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the rows as JSON")
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the page for the documentation")
+    parser.add_argument("--plot", metavar="FILE", type=picture, help="draw the times as bars into an .svg file")
     return parser.parse_args(arguments)
+
+
+def picture(text: str) -> Path:
+    try:
+        return place_for(text)
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def sync_rows(libraries: Sequence[Library], effort: Effort, wanted: Wanted, rng: random.Random) -> list[Row]:
@@ -70,6 +81,7 @@ def main(arguments: Sequence[str]) -> int:
         rows += garbage.measure(OURS.name)
 
     rows += injections.measure(OURS.name, effort, rng, wanted)
+    rows += metrics.measure(OURS.name, effort, rng, wanted)
     rows += simulations.measure(OURS.name, quick, rng, wanted)
 
     # Last, as DBOS has threads of its own.
@@ -87,7 +99,9 @@ def main(arguments: Sequence[str]) -> int:
         asked.json.write_text(report.as_json(rows, setting), encoding="utf-8")
     if asked.markdown:
         asked.markdown.parent.mkdir(parents=True, exist_ok=True)
-        asked.markdown.write_text(report.page(rows, setting, names), encoding="utf-8")
+        asked.markdown.write_text(report.page(rows, setting, names, asked.markdown, asked.plot), encoding="utf-8")
+    if asked.plot:
+        write(asked.plot, plot.draw(rows, [*names, BASELINE.name]))
     return 1 if over and asked.check else 0
 
 

@@ -45,7 +45,7 @@ def difference() -> int:
     guarded = four()(loops.bare())
     for _ in range(100):  # the first calls compile and specialise
         guarded(1)
-    instructions(lambda: guarded(1))  # CPython 3.12 counts fewer when it counts for the first time, after another tracer
+    instructions(lambda: guarded(1))  # CPython 3.12 counts too few the first time, after another tracer
     never = instructions(lambda: guarded(1))
     with inject(guarded, faults.Latency(0), rate=0.5, seed=1):
         guarded(1)

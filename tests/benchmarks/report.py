@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from string import Template
+from urllib.parse import quote
 
 from .harness import Row
 
@@ -153,10 +154,25 @@ def parts(rows: Sequence[Row], setting: Setting, libraries: Sequence[str]) -> di
     }
 
 
-def page(rows: Sequence[Row], setting: Setting, libraries: Sequence[str]) -> str:
-    """The page of the documentation."""
+def picture(markdown: Path | None, plot: Path | None) -> str:
+    """The picture as the page shows it, with its way from there; nothing if there is none."""
+    if markdown is None or plot is None:
+        return ""
+    way = quote(Path(os.path.relpath(plot.absolute(), markdown.absolute().parent)).as_posix())
+    return f"![The figures of the two tables that follow, as bars]({way})\n\n"
+
+
+def page(
+    rows: Sequence[Row],
+    setting: Setting,
+    libraries: Sequence[str],
+    markdown: Path | None = None,
+    plot: Path | None = None,
+) -> str:
+    """The page of the documentation; with the picture, if it is told where both will lie."""
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         parts(rows, setting, libraries),
+        picture=picture(markdown, plot),
         w=nanoseconds(rows, "sync", W),
         aw=nanoseconds(rows, "async", W),
         bare=nanoseconds(rows, "sync", BARE),

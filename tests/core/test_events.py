@@ -89,7 +89,7 @@ def test_failing_handler(caplog):
     assert degrade(fallback="spare").call(fail) == "spare"
     assert len(seen) == 1
     assert HUB.failures == before + 1
-    assert [record.event for record in caplog.records if record.exc_info] == ["handler_failed"]
+    assert [record.event for record in caplog.records if record.exc_info] == ["events.handler_failed"]
 
 
 def test_interrupting_handler():

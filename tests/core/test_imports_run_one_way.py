@@ -11,7 +11,7 @@ ROOT = Path(resilient.__file__).parent
 
 #: Floors from the ground up. A module belongs to the longest of these names that it has, or lies within.
 FLOORS = [
-    ["errors", "events", "clock", "_checks", "deadlines"],
+    ["errors", "events", "clock", "_checks", "deadlines", "meters"],
     [
         "circuit_breaker.config",
         "circuit_breaker.windows",
@@ -27,10 +27,10 @@ FLOORS = [
     ["_registry"],
     ["generators", "wrapping", "policy"],
     ["circuit_breaker", "bulkhead", "retry", "timeout", "degrade"],
-    ["pipeline", "logs"],
+    ["pipeline", "logs", "drawing"],
     ["degradation", "strategies", "telemetry", "metrics"],
     [""],  # the package itself, the public door
-    ["orchestrator", "testing"],
+    ["orchestrator", "testing", "web"],
     ["demo"],
     ["cli", "__main__"],
 ]

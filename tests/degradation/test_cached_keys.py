@@ -139,7 +139,7 @@ def test_key_that_raises(face, caplog):
     service.down = ConnectionError()
     assert face.call(ask, "a") == "spare"
     assert cache == {}
-    assert "cache_failed" in {getattr(record, "event", None) for record in caplog.records}
+    assert "degrade.cache_failed" in {getattr(record, "event", None) for record in caplog.records}
 
 
 class BadHash:

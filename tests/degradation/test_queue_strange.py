@@ -119,7 +119,7 @@ def test_given_up_is_a_warning(any_queue, caplog):
     caplog.set_level(logging.WARNING, "resilient.queue")
     with pytest.raises(ZeroDivisionError):
         any_queue.put(QueuedCall.of(divmod, (1, 0))).result(WAIT)
-    eventually(lambda: [r for r in caplog.records if getattr(r, "event", "") == "call_given_up"])
+    eventually(lambda: [r for r in caplog.records if getattr(r, "event", "") == "queue.call_given_up"])
     assert "is given up" in caplog.text
 
 

@@ -121,7 +121,7 @@ def test_broken_caches(face, make, broken, caplog):
     service.down = True
     assert ask(1) == (1 if broken == () else "spare")
     logged = [record.event for record in caplog.records if hasattr(record, "event")]
-    assert logged.count("cache_failed") == len(broken)
+    assert logged.count("degrade.cache_failed") == len(broken)
 
 
 @pytest.mark.parametrize("face", FACES)
@@ -135,7 +135,7 @@ def test_broken_mapping(face, caplog):
     assert ask(thing) == "spare"
     del thing
     gc.collect()
-    assert {record.event for record in caplog.records if hasattr(record, "event")} >= {"cache_failed"}
+    assert {record.event for record in caplog.records if hasattr(record, "event")} >= {"degrade.cache_failed"}
 
 
 @pytest.mark.parametrize(("face", "make"), [("sync", dict), ("async", AsyncStore)])
@@ -157,7 +157,7 @@ def test_key_that_fails(face, caplog):
     assert ask(1) == 1
     service.down = True
     assert ask(1) == "spare"
-    assert [record.event for record in caplog.records if record.exc_info] == ["cache_failed"] * 3
+    assert [record.event for record in caplog.records if record.exc_info] == ["degrade.cache_failed"] * 3
 
 
 def test_entries_die_with_their_objects():

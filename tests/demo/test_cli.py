@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,17 +51,20 @@ def test_wrong_arguments_are_named(given: list[str], complaint: str, capsys: pyt
     assert printed.out == ""
 
 
-def test_arguments_become_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[Settings, bool]] = []
+def test_arguments_become_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    picture = tmp_path / "demo.svg"
+    seen: list[tuple[Settings, bool, Path | None]] = []
 
-    def note(settings: Settings, *, as_json: bool) -> int:
-        seen.append((settings, as_json))
+    def note(settings: Settings, *, as_json: bool, plot: Path | None, serve: int | None, keep: bool) -> int:
+        seen.append((settings, as_json, plot))
         return 1
 
     monkeypatch.setattr(demo_command, "run_demo", note)
     assert main(["demo"]) == 1
-    assert main(["demo", "--seconds=8", "--seed=2", "--latency=0.1", "--error-rate=0", "--json"]) == 1
-    assert seen == [(Settings(), False), (Settings(8, 2, 0.1, 0), True)]
+    assert (
+        main(["demo", "--seconds=8", "--seed=2", "--latency=0.1", "--error-rate=0", "--json", f"--plot={picture}"]) == 1
+    )
+    assert seen == [(Settings(), False, None), (Settings(8, 2, 0.1, 0), True, picture)]
 
 
 def raising(error: BaseException) -> Any:

@@ -184,12 +184,3 @@ def test_errors() -> None:
         assert re.findall(r"`(\w+)`", bases) == [base.__name__ for base in kind.__bases__], name
         assert retryable == ("yes" if kind.retryable else "no"), name
         assert set(re.findall(r"`(\w+)`", data)) <= known, name
-
-
-def test_log_records() -> None:
-    """Each `record.event` that the orchestrator logs has its row, and no row is left over."""
-    folder = pages.ROOT / "resilient" / "orchestrator"
-    source = "\n".join(file.read_text(encoding="utf-8") for file in folder.glob("*.py"))
-    logged = re.findall(r'"event": "(\w+)"|log_failure\(\s*_log, "(\w+)"', source)
-
-    assert set(words(PAGE, "`record.event`")) == {one or other for one, other in logged}

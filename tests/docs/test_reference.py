@@ -3,7 +3,6 @@
 import dataclasses
 import enum
 import inspect
-import logging
 import re
 import tomllib
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 import resilient
-from resilient import degradation, errors, events, logs, orchestrator, strategies
+from resilient import degradation, errors, events, orchestrator, strategies
 from resilient.degradation import queues, tiered
 from resilient.strategies import patterns, settings
 from resilient.strategies.failover import FailoverMetrics
@@ -285,20 +284,6 @@ def test_events() -> None:
     assert set(documented) == set(kinds)
     for name, kind in kinds.items():
         assert set(re.findall(r"`(\w+)`", documented[name][1])) == set(kind.__slots__), name
-
-
-def test_loggers() -> None:
-    """Each event that is logged has its row with logger and level; no row is left over."""
-    found = [
-        rows for page in PAGES_WITH_EVENTS for rows in tables(REFERENCE / page) if rows[0][:2] == ["event", "logger"]
-    ]
-    documented = {row[0].strip("`"): row for rows in found for row in rows[2:]}
-
-    assert set(documented) == {kind.__name__ for kind in logs.LINES}
-    for kind, line in logs.LINES.items():
-        _, logger, level = documented[kind.__name__]
-        assert logger == f"`{line.logger.name}`", kind
-        assert logging.getLevelName(line.level) in level, kind
 
 
 def test_errors() -> None:

@@ -204,7 +204,7 @@ def test_on_retry_that_raises(face, caplog):
 
     assert attempt(retry(name="r", base_delay=0, on_retry=on_retry), face, Flaky(1)) == "ok"
     assert told == [("r", 1, 0.0)]
-    assert [record.event for record in caplog.records if record.exc_info] == ["on_retry_failed"]
+    assert [record.event for record in caplog.records if record.exc_info] == ["retry.on_retry_failed"]
 
 
 def test_metrics():

@@ -564,7 +564,12 @@ def test_changes_are_told(face, time, caplog):
         (logging.WARNING, "db: served by primary instead of none"),
     ]
     record = next(record for record in caplog.records if record.name == "resilient.failover")
-    assert (record.event, record.policy, record.old, record.new) == ("TargetChanged", "db", "primary", "replica-1")
+    assert (record.event, record.policy, record.old, record.new) == (
+        "failover.target_changed",
+        "db",
+        "primary",
+        "replica-1",
+    )
 
 
 def test_changes_by_hand_are_told():

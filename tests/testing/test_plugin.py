@@ -585,3 +585,20 @@ def test_injections_without_a_seed_have_the_one_of_the_test(run):
     results = [run(source, "--resilience-seed", seed, "-s") for seed in ("5", "5", "6")]
     seeds = [[line for line in one.outlines if "seeds" in line] for one in results]
     assert seeds[0] == seeds[1] != seeds[2]
+
+
+def test_no_test_meets_the_floods_of_another(run):
+    """A test finds the records that it expects in `caplog`, whatever an earlier one has logged for the same policy."""
+    result = run(
+        """
+    import pytest
+
+    @pytest.mark.parametrize("turn", range(3))
+    def test_it(turn, caplog):
+        for _ in range(5):
+            with inject(service, faults.NetworkFailure()), pytest.raises(OSError):
+                service()
+        assert [one.event for one in caplog.records] == ["retry.exhausted"] * 5
+    """
+    )
+    result.assert_outcomes(passed=3)

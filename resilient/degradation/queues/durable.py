@@ -38,7 +38,7 @@ from resilient.degradation.queues.receipts import Receipt, described, final_erro
 from resilient.degradation.queues.shifts import Shifts
 from resilient.degradation.queues.stores import RedisStore, SqliteStore, Store
 from resilient.errors import ConfigurationError, ResilienceError, UnknownNameError
-from resilient.events import HUB, log_failure
+from resilient.events import HUB, log_failure, log_note
 
 _log = logging.getLogger("resilient.queue")
 
@@ -137,7 +137,7 @@ class DurableQueue(Shifts):
             self._ledger.live.push(key)
             self._hire()
         except Exception:  # the call is on record, and a worker will find it there
-            log_failure(_log, "storage_failed", "%s: could not tell the workers of a call", self.name)
+            _storage_failed(self.name, "%s: could not tell the workers of a call")
         return receipts[0]
 
     def _is_full(self) -> bool:
@@ -256,7 +256,7 @@ class DurableQueue(Shifts):
             for key in list(self._running.values()):
                 self._ledger.beat(key, number)
         except Exception:
-            log_failure(_log, "storage_failed", "%s: could not write to the storage", self.name)
+            _storage_failed(self.name, "%s: could not write to the storage")
 
     def _work(self, shift: object) -> None:
         runner = Runner()
@@ -265,7 +265,7 @@ class DurableQueue(Shifts):
                 try:
                     idle = not self._turn(shift, runner)
                 except BaseException:  # also what a call's module or arguments raise when they are loaded
-                    log_failure(_log, "storage_failed", "%s: could not work with the storage", self.name)
+                    _storage_failed(self.name, "%s: could not work with the storage")
                     self._pause(shift, _TROUBLE)
                 else:
                     if idle:
@@ -364,9 +364,9 @@ class DurableQueue(Shifts):
             self._end(claim, shift, None, without_frames(problem))
             return
         text = "%s: %s cannot be made by this process, attempt %d (%s)"
-        with suppress(Exception):  # what log handlers raise
-            extra = {"event": "call_not_found"}
-            _log.warning(text, self.name, state.call, state.attempts, described(error), extra=extra)
+        values = self.name, state.call, state.attempts, described(error)
+        event, call = "queue.call_not_found", state.call
+        log_note(_log, logging.WARNING, event, text, *values, kind="queue", policy=self.name, error=error, call=call)
         self._again(claim, shift, self.pace.wait(state.attempts, left), problem)
 
     def _failed(self, claim: Claim, shift: object, error: BaseException) -> None:
@@ -395,7 +395,7 @@ class DurableQueue(Shifts):
         self._count -= 1
         if HUB.wants(QueuedCallEnded):
             HUB.publish(QueuedCallEnded(self.name, claim.id, state.call, mine.attempts, outcome.error))
-        log_given_up(self.name, state.call, mine.attempts, outcome.error)
+        log_given_up(self.name, claim.id, state.call, mine.attempts, outcome.error)
         receipt = self._receipts.get(claim.id)
         if receipt is not None:
             _settle(receipt, outcome)
@@ -406,7 +406,7 @@ class DurableQueue(Shifts):
             try:
                 return write()
             except Exception:
-                log_failure(_log, "storage_failed", "%s: could not write to the storage", self.name)
+                _storage_failed(self.name, "%s: could not write to the storage")
             if not self._pause(shift, _TROUBLE):
                 return None
 
@@ -430,6 +430,10 @@ def _interval(option: str, value: Any) -> float:
     if seconds < _SHORTEST:
         raise check.bad(option, value, f"must be seconds, at least {_SHORTEST:g}")
     return seconds
+
+
+def _storage_failed(queue: str, text: str) -> None:
+    log_failure(_log, "queue.storage_failed", text, queue, kind="queue", policy=queue)
 
 
 def _settle(receipt: Receipt, outcome: Outcome) -> None:

@@ -132,7 +132,8 @@ class Ledger:
         except Exception:
             if key not in self._unreadable:
                 self._unreadable.add(key)
-                log_failure(_log, "unreadable_call", "the record of the queued call %s cannot be read", key)
+                text = "the record of the queued call %s cannot be read"
+                log_failure(_log, "queue.call_unreadable", text, key, kind="queue", id=key)
             return None
 
     def again(self, claim: Claim, due: float) -> bool:

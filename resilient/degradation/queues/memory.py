@@ -206,7 +206,7 @@ class MemoryQueue(Shifts):
         try:
             if HUB.wants(QueuedCallEnded):
                 HUB.publish(QueuedCallEnded(self.name, job.receipt.id, job.call.name, job.attempts, error))
-            log_given_up(self.name, job.call.name, job.attempts, error)
+            log_given_up(self.name, job.receipt.id, job.call.name, job.attempts, error)
         finally:
             job.receipt.settle(answer, error, job.attempts)
 

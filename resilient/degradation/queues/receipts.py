@@ -156,7 +156,8 @@ class Receipt:
             self._look(self)
         except Exception as error:
             if self._trouble is None:
-                log_failure(_log, "storage_failed", "%s: could not see what has become of it", self.call)
+                text, call = "%s: could not see what has become of it", self.call
+                log_failure(_log, "queue.storage_failed", text, call, kind="queue", call=call)
             self._trouble = error.with_traceback(None)
         else:
             self._trouble = None

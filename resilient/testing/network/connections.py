@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
+from resilient.events import log_note
 from resilient.testing.network.flows import End, Flow
 from resilient.testing.network.proxy_faults import DOWN, UP, ProxyFault, Way
 
@@ -205,7 +206,8 @@ class Link:
                 await self._connect(host, port)
         # What a broken name, a dead server and a clock that forbids real sockets raise.
         except (OSError, UnicodeError, RuntimeError) as error:
-            _log.info("FaultProxy: no connection to %s:%s: %s", host, port, error)
+            text, event = "FaultProxy: no connection to %s:%s: %s", "testing.not_connected"
+            log_note(_log, logging.INFO, event, text, host, port, error, kind="fault_proxy", error=error)
             self.reset()
         except asyncio.CancelledError:
             self.close()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from resilient.testing.reports.markup import Markup, join, tag
-from resilient.testing.reports.texts import squeezed
+from resilient.drawing.markup import Markup, join, squeezed, tag
 
 #: Room left and right of the drawing, in percent: what happens at its very ends is seen whole.
 _MARGIN = 1.0

@@ -6,9 +6,10 @@ import math
 from collections import Counter
 from xml.etree import ElementTree
 
+from resilient.drawing.markup import clean, line
 from resilient.testing.recovery.report import TestReport
 from resilient.testing.recovery.result import RecoveryTestResult, TestStatus
-from resilient.testing.reports.texts import clean, line, stamp
+from resilient.testing.reports.texts import stamp
 
 _SUITE = "resilience"
 #: The element that says why, by status; the rest have none.

@@ -6,11 +6,11 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from resilient.drawing.markup import Markup, cut, line, tag
 from resilient.testing.recovery.result import FaultRecord, Operation, RecoveryTestResult
 from resilient.testing.reports.canvas import Canvas
 from resilient.testing.reports.dots import Scale, chosen, runs, steps, stretches
-from resilient.testing.reports.markup import Markup, tag
-from resilient.testing.reports.texts import count, cut, line, moment, seconds
+from resilient.testing.reports.texts import count, moment, seconds
 
 MOST_BREAKERS, MOST_FAULTS = 24, 12
 #: How high the calls are drawn, in pixels; where none took any time (in virtual time) they lie in one line.

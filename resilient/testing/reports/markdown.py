@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from resilient.drawing.markup import clean, line
 from resilient.testing.recovery.report import TestReport
 from resilient.testing.recovery.result import RecoveryTestResult, TestStatus
-from resilient.testing.reports.texts import NOTHING, RESULTS, clean, count, line, moment, percent, score, seconds
+from resilient.testing.reports.texts import NOTHING, RESULTS, count, moment, percent, score, seconds
 
 _MARKS = {
     TestStatus.PASSED: "✅ passed",

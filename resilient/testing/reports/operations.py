@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from resilient.drawing.markup import cut
 from resilient.errors import ConfigurationError
 from resilient.testing.recovery.result import Operation
 from resilient.testing.reports.shapes import COUNT, NUMBER, TEXT, Path, Shape, several, wrong
-from resilient.testing.reports.texts import cut
 
 COLUMNS = ("number", "started", "ended", "phase", "value", "error")
 

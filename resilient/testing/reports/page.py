@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from resilient.drawing.markup import Markup, join, line, tag
 from resilient.testing.recovery.report import TestReport
 from resilient.testing.reports import style
 from resilient.testing.reports.lanes import CROSS
-from resilient.testing.reports.markup import Markup, join, tag
 from resilient.testing.reports.section import badge, figures, section, table
-from resilient.testing.reports.texts import NOTHING, count, line, percent, score, seconds, when
+from resilient.testing.reports.texts import NOTHING, count, percent, score, seconds, when
 
 
 def write(report: TestReport) -> str:

@@ -4,22 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from resilient.drawing.markup import Markup, clean, cut, join, line, tag
 from resilient.testing.recovery.result import RecoveryTestResult, TestStatus
 from resilient.testing.reports.lanes import span
-from resilient.testing.reports.markup import Markup, join, tag
-from resilient.testing.reports.texts import (
-    NOTHING,
-    RESULTS,
-    clean,
-    count,
-    cut,
-    line,
-    moment,
-    percent,
-    score,
-    seconds,
-    when,
-)
+from resilient.testing.reports.texts import NOTHING, RESULTS, count, moment, percent, score, seconds, when
 from resilient.testing.reports.timeline import draw
 
 _BADGES = {

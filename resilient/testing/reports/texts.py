@@ -3,42 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from datetime import UTC, datetime
 
 from resilient.testing.recovery.result import TestStatus
 
-#: What XML and HTML do not allow, half characters, which no file can hold, and what turns the text after it round.
-_FORBIDDEN = re.compile(
-    "[^\t\n\r\x20-\x7e\x85\xa0-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd\U00010000-\U0010ffff]"
-)
-
 NOTHING = "–"  # noqa: RUF001 - a dash where there is no value
 RESULTS: dict[bool | None, str] = {True: "ok", False: "failed", None: "undecided"}
 STATUSES = tuple(TestStatus)
-
-
-def clean(text: object) -> str:
-    """A text without characters that files may not hold; each becomes the replacement character."""
-    return _FORBIDDEN.sub("\ufffd", str(text))
-
-
-def line(text: object, longest: int = 0) -> str:
-    """The same in one line, cut after `longest` characters where that is given."""
-    return cut(" ".join(clean(text).split()), longest)
-
-
-def cut(text: str, longest: int) -> str:
-    """A text of at most so many characters, its last one saying that there was more; 0: all of it."""
-    return text if not longest or len(text) <= longest else f"{text[: longest - 1]}…"
-
-
-def squeezed(text: str, longest: int) -> str:
-    """A text of at most so many characters, cut in the middle: names that begin alike often differ at their ends."""
-    if len(text) <= longest:
-        return text
-    end = longest // 2
-    return f"{text[: longest - end - 1]}…{text[-end:]}"
 
 
 def seconds(value: float | None) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from resilient.drawing.markup import Markup, line, tag
 from resilient.testing.recovery.result import RecoveryTestResult
 from resilient.testing.reports import lanes
 from resilient.testing.reports.canvas import Canvas
-from resilient.testing.reports.markup import Markup, tag
-from resilient.testing.reports.texts import count, line, moment
+from resilient.testing.reports.texts import count, moment
 
 
 def draw(result: RecoveryTestResult, name: str) -> Markup:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Callable, Iterator, Sequence
-from html import escape
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
+from resilient.drawing.axes import nice, ticks
+from resilient.drawing.markup import clean, tag
+from resilient.drawing.palette import stylesheet
 from resilient.testing.simulation.text import amount, recovery
 
 if TYPE_CHECKING:
@@ -19,20 +22,27 @@ _MOST_POINTS = 400  # more than that is narrower than a pixel or two
 _LABEL = 30  # characters of a breaker's name
 _STATES = ("closed", "half_open", "open", "isolated", "disabled")
 
-_STYLE = """
-.resilient-plot { --ink: #1f2328; --soft: #59636e; --grid: #d8dee4; --back: #ffffff; --outage: #cf222e;
-  --load: #6e7781; --goodput: #1a7f37; --reached: #0969da; --rejected: #9a6700; --mark: #8250df;
-  --closed: #4ac26b; --half_open: #d4a72c; --open: #e5534b; --isolated: #8250df; --disabled: #8c959f;
-  font: 13px system-ui, sans-serif }
-@media (prefers-color-scheme: dark) { .resilient-plot { --ink: #e6edf3; --soft: #9198a1; --grid: #30363d;
-  --back: #0d1117; --outage: #f85149; --load: #9198a1; --goodput: #3fb950; --reached: #58a6ff; --rejected: #d29922;
-  --mark: #bc8cff; --closed: #2ea043; --half_open: #bb8009; --open: #da3633 } }
-.resilient-plot text { fill: var(--ink) } .resilient-plot .soft { fill: var(--soft) }
-.resilient-plot .title { font-size: 16px; font-weight: 600 }
-.resilient-plot .name { fill: #fff; font-size: 12px; font-weight: 600; paint-order: stroke; stroke: #0009;
-  stroke-width: 3px }
-.resilient-plot .line { fill: none; stroke-width: 2; stroke-linejoin: round }
-.resilient-plot .reached { stroke-width: 5; stroke-opacity: 0.55 }
+_LIGHT = {
+    "outage": "#cf222e",
+    "load": "#6e7781",
+    "goodput": "#1a7f37",
+    "reached": "#0969da",
+    "rejected": "#9a6700",
+    "mark": "#8250df",
+}
+_DARK = {
+    "outage": "#f85149",
+    "load": "#9198a1",
+    "goodput": "#3fb950",
+    "reached": "#58a6ff",
+    "rejected": "#d29922",
+    "mark": "#bc8cff",
+}
+_RULES = """
+& .title { font-size: 16px; font-weight: 600 }
+& .name { fill: #fff; font-size: 12px; font-weight: 600; paint-order: stroke; stroke: #0009; stroke-width: 3px }
+& .line { fill: none; stroke-width: 2; stroke-linejoin: round }
+& .reached { stroke-width: 5; stroke-opacity: 0.55 }
 """
 
 
@@ -66,12 +76,12 @@ def plot(simulation: Simulation) -> str:
     rows = len(shown) * (_ROW + _GAP) + (34 if shown else 0) + (18 if len(names) > len(shown) else 0)
     height = _TOP + _HEIGHT + 44 + rows
     lines = [one for one in _LINES if one[0] != "rejected" or any(map(one[2], points))]
-    top = _nice(max([get(one) for one in points for _, _, get, _ in lines], default=1.0))
+    top = nice(max([get(one) for one in points for _, _, get, _ in lines], default=1.0))
     canvas = _Canvas(simulation.duration, top)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="resilient-plot" viewBox="0 0 {_WIDTH} {height}" role="img" '
-        f'aria-label="{escape(_alternative(simulation))}">',
-        f"<style>{_STYLE}</style>",
+        f'aria-label="{html.escape(clean(_alternative(simulation)))}">',
+        stylesheet("resilient-plot", _RULES, _LIGHT, _DARK),
         f'<rect width="{_WIDTH}" height="{height}" fill="var(--back)"/>',
         *_head(simulation, lines),
         *_outage(simulation, canvas),
@@ -114,24 +124,8 @@ def _point(group: Sequence[Interval]) -> _Point:
     return _Point(start, end, load, goodput, reached, rejected, last)
 
 
-def _nice(most: float) -> float:
-    """A round number from `most` on, for an axis."""
-    if most <= 0:
-        return 1.0
-    power = 10.0 ** math.floor(math.log10(most))
-    return next(power * one for one in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if power * one >= most * 1.02)
-
-
-def _ticks(end: float, wanted: int) -> list[float]:
-    rough = end / wanted
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * one for one in (1, 2, 2.5, 5, 10) if power * one >= rough * 0.999)
-    return [number * step for number in range(int(end / step + 1e-9) + 1)]
-
-
 def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
-    cls = f' class="{kind}"' if kind else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{cls}>{escape(text)}</text>'
+    return tag("text", text, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor, class_=kind or None)
 
 
 def _alternative(one: Simulation) -> str:
@@ -171,13 +165,13 @@ def _outage(one: Simulation, canvas: _Canvas) -> Iterator[str]:
 
 
 def _axes(one: Simulation, canvas: _Canvas) -> Iterator[str]:
-    for rate in _ticks(canvas.top, 5):
+    for rate in ticks(canvas.top, 5):
         y = canvas.y(rate)
         yield f'<path d="M{_LEFT},{y:.1f}H{_WIDTH - _RIGHT}" stroke="var(--grid)"/>'
         yield _text(_LEFT - 8, y + 4, amount(rate), "soft", "end")
     place = f'transform="translate(16,{_TOP + _HEIGHT / 2}) rotate(-90)" text-anchor="middle"'
     yield f'<text {place} class="soft">calls/s</text>'
-    for time in _ticks(one.duration, 12):
+    for time in ticks(one.duration, 12):
         x = canvas.x(time)
         yield f'<path d="M{x:.1f},{_TOP + _HEIGHT}v5" stroke="var(--soft)"/>'
         yield _text(x, _TOP + _HEIGHT + 20, f"{amount(time)} s", "soft", "middle")
@@ -231,7 +225,7 @@ def _band(name: str, points: Sequence[_Point], canvas: _Canvas, top: float) -> I
             )
             y += tall
     label = name if len(name) <= _LABEL else f"…{name[1 - _LABEL :]}"
-    yield (f'<text x="{_LEFT + 6}" y="{top + 13.5:.1f}" class="name">{escape(label)}</text>')
+    yield _text(_LEFT + 6, top + 13.5, label, "name")
 
 
 def _shares(one: Interval, name: str) -> tuple[tuple[str, float], ...]:

@@ -1,0 +1,1 @@
+"""The page: one document that needs nothing else, and works without its script."""
