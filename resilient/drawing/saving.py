@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 from pathlib import Path
 
+from resilient._files import draft, replace
 from resilient.errors import ConfigurationError
 
 
@@ -25,12 +24,12 @@ def place_for(path: str) -> Path:
         raise ConfigurationError(f"{path} must end in .svg, as that is what will be in it")
     if not os.path.isdir(place.parent):
         raise ConfigurationError(f"{path}: there is no directory {place.parent}; make it first")
-    draft = _draft(place)
+    trial = draft(place)
     try:
         place.exists()  # an error if its name is too long
-        with open(draft, "xb"):
+        with open(trial, "xb"):
             pass
-        draft.unlink()
+        trial.unlink()
     except OSError as error:
         why = error.strerror or error
         raise ConfigurationError(f"{path} cannot be written: {why}; name a file in a directory of yours") from None
@@ -38,22 +37,5 @@ def place_for(path: str) -> Path:
 
 
 def write(place: Path, text: str) -> None:
-    """Put the text in the place in one step: a reader sees the old file or the new one. OSError where that fails."""
-    target = Path(os.path.realpath(place))
-    draft = _draft(target)
-    try:
-        with open(draft, "xb") as stream:
-            stream.write(text.encode())
-            stream.flush()
-            os.fsync(stream.fileno())
-        with contextlib.suppress(OSError):  # there was no file
-            os.chmod(draft, target.stat().st_mode & 0o7777)
-        os.replace(draft, target)
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-
-
-def _draft(place: Path) -> Path:
-    """A new name beside the file that a place leads to; not made of its name, which may be as long as names can be."""
-    return Path(os.path.realpath(place)).with_name(f".{secrets.token_hex(8)}.part")
+    """Put the text in the place in one step. Raises OSError where that fails."""
+    replace(place, text.encode())

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import secrets
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from resilient._files import replace
 from resilient.orchestrator.files import EXTRA, as_dict, unusable
 from resilient.orchestrator.model import RecoveryPlan
 from resilient.orchestrator.references import Where, children
@@ -49,7 +48,7 @@ def dump(plan: RecoveryPlan, path: str | os.PathLike[str]) -> None:
         raise unusable(file, f"cannot hold this plan ({type(error).__name__}); write another format") from None
     if not same:
         raise unusable(file, "cannot hold this plan unchanged; write another format")
-    _replace(Path(os.path.realpath(file)), content)
+    replace(Path(os.path.realpath(file)), content)
 
 
 def _json(data: dict[str, Any]) -> str:
@@ -76,19 +75,3 @@ def _nulls(value: Any, where: Where) -> list[Where]:
 
 
 _WRITERS: dict[str, Callable[[dict[str, Any]], str]] = {".toml": _toml, ".json": _json, ".yaml": _yaml, ".yml": _yaml}
-
-
-def _replace(file: Path, content: bytes) -> None:
-    """Put a file in the place of the old one, with its rights."""
-    new = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    try:
-        with open(new, "xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        with contextlib.suppress(OSError):  # there was no file
-            os.chmod(new, file.stat().st_mode & 0o7777)
-        os.replace(new, file)
-    finally:
-        with contextlib.suppress(OSError):
-            new.unlink()

@@ -11,7 +11,7 @@ ROOT = Path(resilient.__file__).parent
 
 #: Floors from the ground up. A module belongs to the longest of these names that it has, or lies within.
 FLOORS = [
-    ["errors", "events", "clock", "_checks", "deadlines", "meters"],
+    ["errors", "events", "clock", "_checks", "_files", "deadlines", "meters"],
     [
         "circuit_breaker.config",
         "circuit_breaker.windows",
