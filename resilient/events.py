@@ -22,6 +22,10 @@ _log = logging.getLogger("resilient.events")
 _top = logging.getLogger("resilient")
 _root = logging.getLogger()
 
+#: The handlers of the package's logger as long as nobody has set up any. An application that configures logging takes
+#: ours away, so that its own may be the only one there.
+UNTOUCHED: list[logging.Handler] = [logging.NullHandler()]
+
 
 class Event:
     """Base of all events; `name` is the policy's. Subscribing to it means all events."""
@@ -273,7 +277,7 @@ class Hub:
         if line is None:
             return False
         logger = line[0]
-        if not _root.handlers and not logger.handlers and len(_top.handlers) < 2:
+        if not _root.handlers and not logger.handlers and _top.handlers == UNTOUCHED:
             return False  # the common case of no logging at all: nothing but our NullHandler
         return logger.isEnabledFor(line[1]) and has_reader(logger)
 

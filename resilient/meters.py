@@ -59,11 +59,12 @@ class Histogram:
 
     def observe(self, seconds: float, *labels: str) -> None:
         """Account for one observation; `labels` are the values of the metric's labels, for those who listen."""
+        # First: who listens, and reads the counts besides, must not take this one for another that it was not told of.
+        for listener in METERS.listeners:
+            listener(self.metric, labels, seconds)
         # The bucket is found before its count is read, and nothing is called in between.
         self.counts[bisect_left(self.bounds, seconds)] += 1
         self.total += seconds
-        for listener in METERS.listeners:
-            listener(self.metric, labels, seconds)
 
     def distribution(self) -> Distribution:
         """A copy of now."""

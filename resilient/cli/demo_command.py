@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from resilient import registry
 from resilient.demo import report, story
 from resilient.demo.lines import Line
 from resilient.demo.outcome import Outcome
@@ -29,7 +30,9 @@ def run_demo(
     """
     play = _run_silent if as_json else _run_live
     try:
-        outcome = play(settings, None) if serve is None else _run_monitored(play, settings, serve, keep)
+        # Page and policies are in one scope, as the page would hear nothing from within another.
+        with registry.scoped():
+            outcome = play(settings, None) if serve is None else _run_monitored(play, settings, serve, keep)
     except ConfigurationError as error:
         sys.stderr.write(f"resilient demo: --serve: {error}\n")
         return 1

@@ -9,6 +9,7 @@ import sys
 import time
 
 from resilient.cli.plan_output import show_anything, width_of
+from resilient.cli.plan_text import plain
 from resilient.cli.status_source import Source, SourceError
 from resilient.cli.status_text import as_lines
 
@@ -25,7 +26,8 @@ def run_status(url: str, *, interval: float, once: bool, as_json: bool) -> int:
         else:
             _watch(source, interval)
     except SourceError as error:
-        sys.stderr.write(f"resilient status: {error}\n")
+        # What has answered is not known, so it may be anything, also orders for the terminal.
+        sys.stderr.write(f"resilient status: {plain(str(error))}\n")
         return 1
     return 0
 
@@ -48,4 +50,4 @@ def _watch(source: Source, interval: float) -> None:
             try:
                 screen.show(source.fetch())
             except SourceError as error:
-                screen.lost(str(error))
+                screen.lost(plain(str(error)))

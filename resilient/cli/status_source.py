@@ -9,6 +9,8 @@ import urllib.request
 from http.client import HTTPException
 from typing import Any
 
+from resilient.demo.table import SHELVES
+
 #: Longer than this no answer is, even of tens of thousands of policies.
 _LONGEST = 64 * 1024 * 1024
 
@@ -51,12 +53,28 @@ class Source:
 def _snapshot(address: str, body: bytes) -> dict[str, Any]:
     try:
         found = json.loads(body) if len(body) <= _LONGEST else None
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
-    shelves = found.get("circuit_breakers") if isinstance(found, dict) else None
-    if not isinstance(found, dict) or not isinstance(shelves, dict):
+    if not isinstance(found, dict) or not _has_shape(found):
         raise SourceError(f"{address} answered something that is no snapshot: is this the status page?")
     return found
+
+
+def _has_shape(found: dict[str, Any]) -> bool:
+    """Whether everything that will be shown is of the kind that it must be; what is not there need not be."""
+    named = [found.get(key, {}) for key in (*SHELVES, "degradation_managers")]
+    listed = [found.get(key, []) for key in ("transitions", "executions")]
+    if "circuit_breakers" not in found or not isinstance(found.get("problems", []), list):
+        return False
+    if not all(isinstance(one, dict) for one in (*named, found.get("rates", {}))):
+        return False
+    if not all(isinstance(one, list) for one in listed):
+        return False
+    services = [one.get("services", {}) for one in named[-1].values() if isinstance(one, dict)]
+    if not all(isinstance(one, dict) for one in services):
+        return False
+    facts = [fact for one in (*named, *services) for fact in one.values()] + [fact for one in listed for fact in one]
+    return all(isinstance(fact, dict) and isinstance(fact.get("waiting_for") or [], list) for fact in facts)
 
 
 def checked(url: str) -> str:

@@ -39,7 +39,9 @@ def policies(snapshot: Snapshot) -> list[PolicyRow]:
 
 
 def _rates(snapshot: Snapshot, shelf: str, name: str) -> Mapping[str, Any]:
-    found = snapshot.get("rates", {}).get(shelf, {}).get(name, {})
+    found = snapshot.get("rates", {})
+    for key in (shelf, name):
+        found = found.get(key, {}) if isinstance(found, Mapping) else {}
     return found if isinstance(found, Mapping) else {}
 
 

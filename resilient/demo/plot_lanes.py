@@ -10,7 +10,7 @@ from resilient.demo.report import MEANINGS
 from resilient.demo.traffic import Second
 from resilient.drawing.axes import nice, ticks
 from resilient.drawing.markup import line, squeezed
-from resilient.drawing.sheet import NARROW, Sheet, box, path
+from resilient.drawing.sheet import CHARACTER, NARROW, Sheet, box, path
 
 HEIGHT, BAND = 200, 26
 #: States of a breaker, and the pattern that each is filled with.
@@ -124,11 +124,11 @@ def key(sheet: Sheet, used: Collection[str], axis: Axis, y: float) -> float:
     if not used:
         return y
     sheet.text(axis.left, y + 12, "breaker:", "soft")
-    x = axis.left + 9 * NARROW
+    x = axis.left + 9 * CHARACTER
     for state in (one for one in STATES if one in used):
         sheet.shapes.append(box(x, x + 14, y, 14, class_=f"key {state}", fill=fill(state)))
         sheet.text(x + 20, y + 12, word(state), "soft")
-        x += 20 + (len(state) + 1) * NARROW
+        x += 20 + (len(state) + 1) * CHARACTER
     return y + 14
 
 

@@ -34,8 +34,9 @@ def run(settings: Settings, show: Callable[[Line], None], linger: Callable[[Outc
     """Play the story from start to end; `show` gets each line as it happens, in this thread.
 
     `linger` is called when the story is over, and its callers go on until it returns.
+    The policies are made in the registry as it is: a scope of its own here would be out of sight of who watches.
     """
-    with quiet_logs(), one_interrupt(), registry.scoped(), Service(settings) as service:
+    with quiet_logs(), one_interrupt(), Service(settings) as service:
         stage = _Stage(settings, service, show)
         outcome = stage.play()
         if linger is not None:

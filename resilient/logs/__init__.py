@@ -16,7 +16,7 @@ from resilient import events
 from resilient._checks import Seconds
 from resilient._registry import registry
 from resilient.circuit_breaker import CircuitState
-from resilient.events import HUB, Event, Note, has_reader
+from resilient.events import HUB, UNTOUCHED, Event, Note, has_reader
 from resilient.logs.limits import LIMITS, Key
 from resilient.logs.texts import described, one_line, shortened
 
@@ -193,4 +193,4 @@ def _plain(key: str, value: Any) -> Any:
 
 HUB.lines, HUB.log, HUB.note, HUB.flush = LINES, log_event, log_note, flush
 registry.fork_hooks.append(LIMITS.after_fork)
-logging.getLogger("resilient").addHandler(logging.NullHandler())
+logging.getLogger("resilient").addHandler(UNTOUCHED[0])

@@ -133,7 +133,7 @@ _FURTHER = (
         STEP_BUCKETS,
     ),
     Definition("recovery_injected_faults_total", _C, "Calls that met an injected fault.", ("name", "fault")),
-    Definition("recovery_event_handler_failures_total", _C, "Subscribers that raised.", ()),
+    Definition("recovery_event_handler_failures_total", _C, "Subscribers and log handlers that raised.", ()),
 )
 
 #: All metrics, those of the specification first.

@@ -11,7 +11,7 @@ from typing import Any
 
 from resilient import _checks as check
 from resilient._registry import SHELVES, Registry
-from resilient.events import HUB, log_note
+from resilient.events import HUB, log_failure, log_note
 from resilient.meters import Distribution
 from resilient.metrics.catalogue import CATALOGUE, Definition, Together, Type
 from resilient.metrics.readings import OF_KIND, Reading, Value, cache_of, of_cache, of_manager
@@ -31,15 +31,14 @@ Gathered = dict[str, Series]
 class _Known:
     """A policy that was read before: under which label, and what its counters said last."""
 
-    __slots__ = ("counters", "kind", "label", "present", "reference", "total")
+    __slots__ = ("counters", "kind", "label", "present", "reference")
 
     def __init__(self, source: object, kind: str, label: str) -> None:
         self.reference = weakref.ref(source)
         self.kind = kind
         self.label = label
         self.present = True
-        self.counters: list[Reading] = []
-        self.total = 0.0  # of all counters, by which one sees which of two readings is the later one
+        self.counters: dict[tuple[str, tuple[str, ...]], Value] = {}
 
 
 class Gatherer:
@@ -62,7 +61,7 @@ class Gatherer:
     def gather(self) -> Gathered:
         """The series of now, by metric; every metric of the catalogue is there."""
         # Read without the lock: reading a breaker may end its open period, and subscribers hear of that.
-        sources = [(kind, name, source, list(readings)) for kind, name, source, readings in self._sources()]
+        sources = [(kind, name, source, _read(kind, name, found)) for kind, name, source, found in self._sources()]
         with self._lock:
             found: Gathered = {name: {} for name in CATALOGUE}
             for entry in self._known.values():
@@ -104,19 +103,18 @@ class Gatherer:
                 self._fold(entry)  # another one has got its address
             entry = self._known[id(source)] = _Known(source, kind, self.label(kind, name))
         entry.present = True
-        counters: list[Reading] = []
-        total = 0.0
+        counters = entry.counters
         for reading in readings:
-            metric, _, value = reading
-            if metric in _GAUGES:
+            if reading[0] in _GAUGES:
                 self._add(found, entry, reading)
-            else:
-                counters.append(reading)
-                total += value.number if isinstance(value, Distribution) else value
-        if total >= entry.total:  # else another reading, which began later, was quicker
-            entry.counters, entry.total = counters, total
-        for reading in entry.counters:
-            self._add(found, entry, reading)
+                continue
+            key, value = reading[:2], reading[2]
+            before = counters.get(key)
+            # Another reading may have come between any two of this one's numbers, and have been quicker.
+            if before != value:
+                counters[key] = value if before is None else later(before, value)
+        for (metric, rest), value in counters.items():
+            self._add(found, entry, (metric, rest, value))
 
     def _read_others(self, found: Gathered) -> None:
         """What is no policy's: recoveries, injected faults, subscribers that raised; where they are in use at all."""
@@ -141,7 +139,7 @@ class Gatherer:
         names = self._names.setdefault(kind, set())
         if name in names:
             return name
-        name = name.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair would end every scrape
+        name = encodable(name)
         if name in names:
             return name
         if len(names) < self._max_names:
@@ -175,20 +173,36 @@ class Gatherer:
                 self._fold(entry)
                 del self._known[key]
             else:  # put aside by `registry.scoped()`
-                for reading in entry.counters:
-                    self._add(found, entry, reading)
+                for (metric, rest), value in entry.counters.items():
+                    self._add(found, entry, (metric, rest, value))
         for metric, series in self._gone.items():
             for labels, value in series.items():
                 self._put(found, metric, labels, value)
 
     def _fold(self, entry: _Known) -> None:
-        for reading in entry.counters:
-            self._gone.setdefault(reading[0], {})
-            self._add(self._gone, entry, reading)
+        for (metric, rest), value in entry.counters.items():
+            self._gone.setdefault(metric, {})
+            self._add(self._gone, entry, (metric, rest, value))
 
     def after_fork(self) -> None:
         """Replace the lock in a forked child."""
         self._lock = threading.RLock()
+
+
+def encodable(name: str) -> str:
+    """The name as it can be written: half a surrogate pair would end every scrape."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def later(one: Value, other: Value) -> Value:
+    """Which of two readings of a counter or a histogram is the later one."""
+    if isinstance(one, Distribution) and isinstance(other, Distribution):
+        # The sum is read after the counts, so it may be the later one where they are not.
+        counts = other.counts if other.number >= one.number else one.counts
+        return Distribution(counts, max(one.sum, other.sum))
+    assert not isinstance(one, Distribution)
+    assert not isinstance(other, Distribution)
+    return max(one, other)
 
 
 def together(definition: Definition, one: Value, other: Value) -> Value:
@@ -203,6 +217,18 @@ def together(definition: Definition, one: Value, other: Value) -> Value:
     if one != one or other != other:  # NaN says nothing, so the other one has the word
         return other if one != one else one
     return max(one, other) if definition.together is Together.MOST else min(one, other)
+
+
+def _read(kind: str, name: str, readings: Iterable[Reading]) -> list[Reading]:
+    """What a policy says; where it cannot be read, its counters stay, and all others are seen."""
+    found: list[Reading] = []
+    try:
+        found.extend(readings)
+    except Exception:
+        log_failure(
+            _log, "metrics.not_read", "the metrics of %s %s could not be read", kind, name, kind=kind, policy=name
+        )
+    return found
 
 
 def _loaded(module: str, name: str, call: Any) -> Any:

@@ -63,10 +63,11 @@ class Files:
 
     def write(self) -> None:
         """Bring the files up to date."""
+        # Read without the lock, for which a fork waits: subscribers may hear of what is read, and one may hang.
+        gathered = self._gatherer.gather()
         with self._lock:
             if self._closed.is_set():
                 return
-            gathered = self._gatherer.gather()
             for name, series in gathered.items():
                 definition = CATALOGUE[name]
                 for labels, value in series.items():
@@ -113,8 +114,9 @@ class Files:
                 definition.type.value, family, sample, names, labels, definition.text,
                 multiprocess_mode=_mode(definition),
             )  # fmt: skip
-        if self._written.get(key) == value:
-            return
+        before = self._written.get(key)
+        if before == value or (before is not None and value < before and definition.type is not Type.GAUGE):
+            return  # another reading, which began later, has been written already
         if definition.type is not Type.GAUGE and key not in _FOUND:
             _FOUND[key] = cell.get()
         cell.set(value + _FOUND.get(key, 0.0))

@@ -12,6 +12,7 @@ from resilient.circuit_breaker.state import CircuitState
 from resilient.events import HUB, Event, Subscription
 from resilient.logs import LINES
 from resilient.logs.texts import described
+from resilient.metrics.gathering import encodable
 
 #: The events that spans get; under the names that the log has for them.
 TYPES: tuple[type[Event], ...] = (
@@ -56,7 +57,7 @@ def attributes_of(event: Event, kind: str) -> dict[str, str | bool | int | float
     """What a span gets of an event: plain values, and nothing of what a call was given or has returned."""
     fields = event.fields()
     fields.pop("result", None)
-    found: dict[str, str | bool | int | float] = {"policy": fields.pop("name"), "kind": kind}
+    found: dict[str, str | bool | int | float] = {"policy": encodable(fields.pop("name")), "kind": kind}
     for key, value in fields.items():
         plain = _plain(value)
         if plain is not None:

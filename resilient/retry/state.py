@@ -13,6 +13,7 @@ from resilient.deadlines import DUE
 from resilient.errors import RetriesExhaustedError, is_retryable
 from resilient.events import (
     HUB,
+    UNTOUCHED,
     RetryExhausted,
     RetryScheduled,
     RetrySucceeded,
@@ -117,7 +118,7 @@ class Run:
             or RetryScheduled in HUB.by_type
             or _root.handlers
             or _log.handlers
-            or len(_top.handlers) > 1
+            or _top.handlers != UNTOUCHED
         ):
             self._announce(delay, error, result)
         return delay

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import re
 import secrets
 import threading
 from collections import deque
 from collections.abc import Callable
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -55,13 +55,10 @@ class Access:
 
     def check_bearer(self, request: Request) -> bool:
         """Whether the request has the token as `Authorization: Bearer`; Refused where it is wrong."""
-        given = request.headers.get("authorization")
-        if given is None:
+        token = request.bearer()
+        if token is None:
             return False
-        scheme, _, token = given.partition(" ")
-        if scheme.lower() != "bearer":
-            raise Refused(401, "send Authorization: Bearer with the token", WWW_Authenticate="Bearer")
-        self.check_token(token.strip(), request.peer)
+        self.check_token(token, request.peer)
         return True
 
     def check_token(self, given: str, peer: str) -> None:
@@ -127,14 +124,12 @@ class Access:
 
     def _nonce(self, request: Request, name: str) -> str | None:
         """What tells the session of this cookie from others, if it is one of ours and still good."""
-        try:
-            found = SimpleCookie(request.headers.get("cookie", "")).get(name)
-        except CookieError:
-            return None
-        parts = [] if found is None or self._token is None else found.value.split(".")
-        if len(parts) != 3 or not _same(self._signed(name, *parts[:2]), parts[2]):
-            return None
-        return parts[1] if self._calendar() < int(parts[0]) else None
+        for value in [] if self._token is None else _cookies(request.headers.get("cookie", ""), name):
+            parts = value.split(".")
+            signed = len(parts) == 3 and _same(self._signed(name, *parts[:2]), parts[2])
+            if signed and self._calendar() < int(parts[0]):
+                return parts[1]
+        return None
 
     def _signed(self, *parts: str) -> str:
         return hmac.new(self._key, "|".join(parts).encode(), hashlib.sha256).hexdigest()
@@ -177,6 +172,15 @@ def _host(origin: str) -> str | None:
         return urlsplit(origin).netloc.lower()
     except ValueError:
         return None
+
+
+def _cookies(header: str, name: str) -> list[str]:
+    """The values of the cookies of this name; what other pages of the host have set may be as odd as it likes.
+
+    Not by `http.cookies`, which forgets every cookie that comes after one that it does not understand.
+    """
+    pairs = (part.strip().partition("=") for part in re.split("[;,]", header))
+    return [value for found, _, value in pairs if found == name]
 
 
 def _same(one: str, other: str) -> bool:

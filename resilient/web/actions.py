@@ -60,7 +60,9 @@ class Actions:
 
     def refuse(self, order: Order, refused: Refused) -> None:
         """Write into the log that it was not done, and why."""
-        why = f"{refused.status}, {refused.text}"
+        # What is wrong with the value of an option cannot be said without the value.
+        secret = order.action == "configure" and refused.status == 400
+        why = f"{refused.status}, the answer says why" if secret else f"{refused.status}, {refused.text}"
         _log(logging.WARNING, "web.action_refused", order, "%s refused: %s", order.action, why, status=refused.status)
 
     def _isolate(self, fields: Mapping[str, str]) -> Done:

@@ -12,6 +12,7 @@ from typing import Any
 from resilient._registry import Registry
 from resilient._registry import registry as the_registry
 from resilient.circuit_breaker import CircuitState
+from resilient.clock import CLOCK
 from resilient.errors import ConfigurationError
 from resilient.events import log_failure
 from resilient.web.access import Access
@@ -126,7 +127,8 @@ class StatusApp:
 
     def _ready(self) -> Response:
         breakers = self._registry.circuit_breakers
-        states = {name: breakers[name].state for name in self.critical if name in breakers}
+        found = ((name, breakers.get(name)) for name in self.critical)
+        states = {name: _state_of(breaker) for name, breaker in found if breaker is not None}
         ready = not any(state in _STOPPED for state in states.values())
         told = {
             "status": "ready" if ready else "not ready",
@@ -165,8 +167,13 @@ class StatusApp:
     def close(self) -> None:
         """End all streams and the sampling, and hear no more of the registry; requests are answered by 503."""
         self._closed = True
-        self.feed.close()
+        self.rest()
         self.board.close()
+
+    def rest(self) -> None:
+        """End all streams, threads and the sampling until the next request, as a server does that shuts down."""
+        self.feed.close()
+        self.board.rest()
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None:
@@ -202,6 +209,13 @@ def status_app(
         TypeError: something that is not what it must be.
     """
     return StatusApp(registry, token=token, critical=critical, orchestrator=orchestrator)
+
+
+def _state_of(breaker: Any) -> CircuitState:
+    """The state of now. Not by `breaker.state`, which tells subscribers of a change: one that hangs is not for us."""
+    epoch = breaker._machine.epoch
+    over = epoch.state is CircuitState.OPEN and CLOCK.monotonic() >= epoch.until
+    return CircuitState.HALF_OPEN if over else epoch.state
 
 
 def _allow(request: Request, *methods: str) -> None:

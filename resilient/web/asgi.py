@@ -40,7 +40,7 @@ class Asgi:
         while True:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
-                self._app.close()
+                self._app.rest()  # not closed: another server may start with it
                 await send({"type": "lifespan.shutdown.complete"})
                 return
             await send({"type": "lifespan.startup.complete"})
@@ -76,6 +76,8 @@ class Asgi:
     async def _stream(self, stream: Stream, receive: Receive, send: Send) -> None:
         listener, loop, news = stream.listener, asyncio.get_running_loop(), asyncio.Event()
         listener.tell = lambda: loop.call_soon_threadsafe(news.set)
+        if listener.wait(0):  # something has happened since it began to listen, of which nobody was told
+            news.set()
         gone = asyncio.ensure_future(_until_gone(receive))
         try:
             await _start(send, stream.status, stream.all_headers())

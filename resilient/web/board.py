@@ -88,6 +88,8 @@ class Board:
         self._taken = self._asked = float("-inf")
         self._cost = 0.0
         self._outdated = True
+        #: How many looks have begun, and which of them the rows are from.
+        self._looks = self._latest = 0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         #: Bumped by each change of a state, for who keeps what follows from the rows.
@@ -131,10 +133,14 @@ class Board:
     def look(self) -> None:
         """See who is in which state; this is a sample too, unless one was taken within half an interval."""
         began = time.perf_counter()
+        self._looks = mine = self._looks + 1
         self._outdated = False
         # Before the lock: a breaker may tell of a change when it is read, and that is heard by anybody's code.
         found = list(self._counts())
         with self._lock:
+            if mine < self._latest:
+                return  # what another thread has seen meanwhile is newer
+            self._latest = mine
             now = CLOCK.monotonic()
             times = self._times
             is_sample = not times.number or not 0 <= now - times.last < INTERVAL / 2
@@ -195,8 +201,15 @@ class Board:
         """Whether the thread that takes samples is at work."""
         return self._thread is not None and self._thread.is_alive()
 
+    def rest(self) -> None:
+        """End the sampling until somebody asks again."""
+        with self._lock:
+            self._stop.set()
+            self._stop, self._thread = threading.Event(), None
+
     def close(self) -> None:
         """Look no more by itself."""
+        self._stop.set()
         self._end()
 
     def after_fork(self) -> None:

@@ -32,6 +32,8 @@ class Listener:
         self._dropped = 0
         self._ready = threading.Event()
         self.tell: Callable[[], object] | None = None
+        #: Whether it holds a thread of a server that may have few of them.
+        self.holds_thread = False
         self.closed = False
 
     @property
@@ -96,6 +98,11 @@ class Feed:
     def streams(self) -> int:
         """How many watch now."""
         return len(self._listeners)
+
+    @property
+    def threads(self) -> int:
+        """How many of them hold a thread of a server that may have few."""
+        return sum(listener.holds_thread for listener in self._listeners)
 
     def listen(self) -> Listener:
         """A new listener; Refused where there are too many."""

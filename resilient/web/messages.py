@@ -71,7 +71,15 @@ class Request:
 
     def wants_json(self) -> bool:
         """Whether this is a program that asks, not somebody's form."""
-        return "authorization" in self.headers or "application/json" in self.headers.get("accept", "")
+        return self.bearer() is not None or "application/json" in self.headers.get("accept", "")
+
+    def bearer(self) -> str | None:
+        """The token in the header; None without one.
+
+        Other schemes are none of our business: browsers send to us, too, what a proxy before us has asked them for.
+        """
+        scheme, _, token = self.headers.get("authorization", "").partition(" ")
+        return token.strip() if scheme.lower() == "bearer" else None
 
     def form(self) -> dict[str, str]:
         """The fields of the form in the body. Raises Refused where there is none, or one that cannot be read."""

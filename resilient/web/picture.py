@@ -37,7 +37,7 @@ class Picture:
         age = CLOCK.monotonic() - self._made
         if self._version != self._board.version or not 0 <= age < max(FRESH, 5 * self._cost):
             began, version = time.perf_counter(), self._board.version
-            made = to_json(self._snapshot(rows))
+            made = _as_json(self._snapshot(rows))
             with self._lock:
                 self._json, self._made, self._version = made, CLOCK.monotonic(), version
                 self._cost = time.perf_counter() - began
@@ -67,6 +67,18 @@ class Picture:
     def after_fork(self) -> None:
         """Replace the lock in a forked child."""
         self._lock = threading.RLock()
+
+
+def _as_json(snapshot: dict[str, Any]) -> bytes:
+    """The same as `to_json`, but policy by policy: nothing else in the process runs while `json` writes one thing."""
+    parts = []
+    for key, value in snapshot.items():
+        if isinstance(value, dict):
+            inner = b",".join(b"%s:%s" % (to_json(name), to_json(one)) for name, one in value.items())
+            parts.append(b"%s:{%s}" % (to_json(key), inner))
+        else:
+            parts.append(b"%s:%s" % (to_json(key), to_json(value)))
+    return b"{%s}" % b",".join(parts)
 
 
 def as_dict(one: Transition) -> dict[str, str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import io
 import socket
 import sys
 import threading
+import time
 from socketserver import ThreadingMixIn
 from types import TracebackType
 from typing import Any
@@ -15,6 +17,7 @@ from resilient.errors import ConfigurationError
 from resilient.events import log_failure
 from resilient.web.app import StatusApp
 from resilient.web.messages import LOGGER
+from resilient.web.wsgi import OURS
 
 #: Connections at the same time; what comes beyond is closed at once.
 MOST_CONNECTIONS = 128
@@ -32,8 +35,37 @@ class _Handler(ServerHandler):
             log_failure(LOGGER, "web.failed", "an answer could not be given", kind="web")
 
 
+class _Arriving(io.RawIOBase):
+    """What a client sends: all of it in time, not each byte, or a hundred slow ones would take all places."""
+
+    def __init__(self, connection: socket.socket, seconds: float) -> None:
+        super().__init__()
+        self._connection = connection
+        self._seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the request took too long to arrive")
+        self._connection.settimeout(left)
+        try:
+            return self._connection.recv_into(buffer)
+        finally:
+            self._connection.settimeout(self._seconds)
+
+
 class _Requests(WSGIRequestHandler):
     timeout = PATIENCE
+
+    def setup(self) -> None:
+        """Give the whole request one time to arrive in."""
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(_Arriving(self.connection, self.timeout))
 
     def handle(self) -> None:
         """Answer one request, and close the connection."""
@@ -44,7 +76,7 @@ class _Requests(WSGIRequestHandler):
             return
         if not self.parse_request():
             return
-        environ = self.get_environ()
+        environ: dict[str, Any] = {**self.get_environ(), OURS: True}
         output: Any = self.wfile
         handler = _Handler(self.rfile, output, sys.stderr, environ, multithread=True, multiprocess=False)
         vars(handler)["request_handler"] = self

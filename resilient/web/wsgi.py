@@ -16,6 +16,10 @@ StartResponse = Callable[..., Any]
 
 #: So much of a body that is too long is read away, so that the client reads our answer instead of an error.
 _READ_AWAY = 1024 * 1024
+#: What our own server says of itself in the environ: it has threads enough for all streams.
+OURS = "resilient.server"
+#: Streams at a time under other servers, whose threads, often four or eight, have an application to serve.
+MOST_THREADS = 2
 #: Lines that come within so many seconds are sent together.
 _TOGETHER = 0.05
 
@@ -44,7 +48,18 @@ class Wsgi:
             # A stream would be all that this worker does. The page asks again and again instead.
             text = "this server works on one request at a time, and has no place for streams; ask /api/snapshot"
             return as_json(503, {"error": text}, Retry_After="60")
-        return self._app.handle(request)
+        return self._app.handle(request) if request.path != "/api/events" else self._stream(request, environ)
+
+    def _stream(self, request: Request, environ: Environ) -> Answer:
+        """A stream, unless those that are open might take the last threads of a server that is not ours."""
+        ours = bool(environ.get(OURS))
+        if not ours and self._app.feed.threads >= MOST_THREADS:
+            text = f"{MOST_THREADS} streams hold a thread each already; ask /api/snapshot instead"
+            return as_json(503, {"error": text}, Retry_After="30")
+        answer = self._app.handle(request)
+        if isinstance(answer, Stream):
+            answer.listener.holds_thread = not ours
+        return answer
 
 
 class _Lines:

@@ -196,8 +196,28 @@ def test_many_policies_do_not_fill_the_screen() -> None:
         (200, b"<html>", {}, "no snapshot"),
         (200, b"[1]", {}, "no snapshot"),
         (200, b'{"circuit_breakers": 3}', {}, "no snapshot"),
+        (200, b'{"circuit_breakers": {"a": 1}}', {}, "no snapshot"),
+        (200, b'{"circuit_breakers": {}, "retries": []}', {}, "no snapshot"),
+        (200, b'{"circuit_breakers": {}, "executions": [1]}', {}, "no snapshot"),
+        (200, b'{"circuit_breakers": {}, "executions": [{"waiting_for": 1}]}', {}, "no snapshot"),
+        (200, b'{"circuit_breakers": {}, "degradation_managers": {"m": {"services": {"s": 1}}}}', {}, "no snapshot"),
+        (200, b'{"circuit_breakers": {}, "problems": null}', {}, "no snapshot"),
+        (200, b"[" * 100_000, {}, "no snapshot"),
     ],
-    ids=["not found", "moved", "html", "a list", "another shape"],
+    ids=[
+        "not found",
+        "moved",
+        "html",
+        "a list",
+        "another shape",
+        "no facts",
+        "no shelf",
+        "no execution",
+        "no waiting",
+        "no service",
+        "no problems",
+        "deep",
+    ],
 )
 def test_what_is_no_status_page_is_said(
     status: int, body: bytes, headers: dict[str, str], said: str, capsys: pytest.CaptureFixture[str]
@@ -209,6 +229,25 @@ def test_what_is_no_status_page_is_said(
     assert found.out == ""
     assert said in found.err
     assert found.err.count("\n") == 1
+
+
+def test_an_answer_gives_no_orders_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Control characters in what a server says of its errors are not written out."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.0 500 \x1b[2Jgone\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert main(["status", "--url", f"http://127.0.0.1:{listening.getsockname()[1]}", "--once"]) == 1
+        thread.join()
+    found = capsys.readouterr().err
+    assert "gone" in found
+    assert "\x1b" not in found
 
 
 def test_a_port_without_a_listener_is_said(capsys: pytest.CaptureFixture[str]) -> None:

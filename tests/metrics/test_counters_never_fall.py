@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from prometheus_client import CollectorRegistry
 
 from resilient import bulkhead, circuit_breaker, degrade, metrics, registry, retry, timeout
+from resilient.circuit_breaker import CircuitBreaker
 from resilient.meters import METERS
 from resilient.metrics import CATALOGUE
 from resilient.metrics.catalogue import Type
@@ -262,3 +263,25 @@ def _read(told, child):
     finally:
         impatient.cancel()
         os.waitpid(child, 0)
+
+
+def test_overtaken_reading(scrape, monkeypatch):
+    """A reading during which another one begins and ends does not take back what that one has shown."""
+    rejections = ("recovery_circuit_breaker_rejections_total",)
+    breaker = circuit_breaker(name="overtaken", failure_threshold=100)
+    shown = []
+    totals = CircuitBreaker.totals
+
+    def late(self):
+        monkeypatch.undo()
+        breaker.isolate()
+        call(breaker, "sync", int)
+        breaker.reset()
+        shown.append(scrape(*rejections, name="overtaken"))
+        for _ in range(9):
+            call(breaker, "sync", int)
+        return totals(self)
+
+    monkeypatch.setattr(CircuitBreaker, "totals", late)
+    shown.append(scrape(*rejections, name="overtaken"))
+    assert shown == [1, 1]

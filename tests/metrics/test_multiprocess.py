@@ -163,3 +163,35 @@ print(policy.get_metrics().succeeded, flush=True)
 os._exit(0)
 """
     assert run(folder, code) == ["metrics.not_written", "1"]
+
+
+def test_a_subscriber_that_hangs(tmp_path):
+    """One that hangs in the thread that writes holds up neither scrapes nor forks."""
+    code = """
+from resilient.events import CircuitStateChanged
+
+metrics.install()
+hung, never, main = threading.Event(), threading.Event(), threading.main_thread()
+
+def hang(event):
+    if threading.current_thread().name == "resilient-metrics":
+        hung.set()
+        never.wait()
+
+registry.subscribe(hang, CircuitStateChanged)
+breaker = circuit_breaker("b", failure_threshold=1, recovery_timeout=0.01)
+try:
+    breaker.call(int, "x")
+except ValueError:
+    pass
+assert hung.wait(10)
+retry(name="r").call(int)
+shown = read()["recovery_retry_success_total", ("name", "r")]
+pid = os.fork()
+if not pid:
+    os._exit(0)
+os.waitpid(pid, 0)
+print(shown, "forked", flush=True)
+os._exit(0)
+"""
+    assert run(tmp_path, code) == ["1.0", "forked"]

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from resilient import registry, retry
+from resilient import CachedDegradation, degrade, registry, retry
 from resilient.events import RetryScheduled
 from resilient.orchestrator import RecoveryError, RecoveryOrchestrator, RecoveryPlan, RecoveryStep
 from resilient.testing import faults, inject
@@ -156,3 +156,22 @@ def test_subscribers_that_raise(scrape, face):
 
     assert scrape("recovery_event_handler_failures_total") - before == len(heard) == 2
     assert scrape("recovery_retry_success_total", name="r") == 1
+
+
+def test_a_policy_that_cannot_be_read(scrape, caplog):
+    """Where one raises while it is read, its counters stay, all others are seen, and the log says so."""
+    lookups, trouble = ("recovery_cache_requests_total", "d", "miss"), []
+
+    class Mine(CachedDegradation):
+        def get_metrics(self):
+            if trouble:
+                raise ZeroDivisionError
+            return super().get_metrics()
+
+    guarded = degrade(cache=Mine(), name="d")(lambda: 1)
+    guarded()
+    assert scrape.all()[lookups] == 1
+    trouble.append(True)
+    call(retry(name="r"), "sync", int)
+    assert (scrape.all()[lookups], scrape("recovery_retry_success_total", name="r")) == (1, 1)
+    assert {(one.event, one.policy) for one in caplog.records} == {("metrics.not_read", "d")}

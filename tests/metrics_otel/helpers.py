@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from opentelemetry.sdk.metrics import MeterProvider
@@ -63,9 +64,13 @@ def _value(point: Any) -> Any:
     return point.value
 
 
+TESTS = Path(__file__).parents[1]
+
+
 def run(code: str) -> str:
     """What another process prints, in which nothing was installed before."""
-    command = [sys.executable, "-c", code]
+    # At the end of the path: the package under test is to be the installed one.
+    command = [sys.executable, "-c", f"import sys; sys.path.append({str(TESTS)!r})\n{code}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 - our own
     assert done.returncode == 0, done.stderr
     return done.stdout

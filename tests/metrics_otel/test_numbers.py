@@ -20,6 +20,7 @@ from resilient import (
     retry,
     timeout,
 )
+from resilient.meters import METERS
 from resilient.metrics import CATALOGUE, install, install_otel, uninstall, uninstall_otel
 from resilient.metrics.catalogue import Type
 from resilient.orchestrator import RecoveryOrchestrator, RecoveryPlan, RecoveryStep
@@ -107,7 +108,7 @@ def use_fallbacks() -> DegradationManager:
     kept(), kept()
     degrade(fail, fallback=2, name="spare")()
     degrade(name="unused", fallback=0)
-    manager = DegradationManager(name="shop")
+    manager = DegradationManager(name="otel-shop")
     manager.force_degradation("full")
     manager.force_degradation(None)
     return manager
@@ -116,8 +117,8 @@ def use_fallbacks() -> DegradationManager:
 def use_recoveries(look=lambda: None) -> None:
     orchestrator = RecoveryOrchestrator()
     orchestrator.step("look")(lambda step, context: look())
-    orchestrator.register_plan(RecoveryPlan("outage", "Look", [RecoveryStep("first", "Look", "look")]))
-    orchestrator.execute_plan("outage")
+    orchestrator.register_plan(RecoveryPlan("otel-outage", "Look", [RecoveryStep("first", "Look", "look")]))
+    orchestrator.execute_plan("otel-outage")
     guarded = retry(max_attempts=1, name="targeted")(lambda: None)
     with inject(guarded, faults.NetworkFailure("reset")):
         quietly(guarded)
@@ -132,7 +133,7 @@ def test_same_series_as_prometheus(installed, prometheus):
     use_recoveries()
     names = [
         *("flaky", "hopeless", "breaker", "by hand", "crowd", "too slow"),
-        *("kept", "spare", "unused", "shop", "outage", "targeted"),
+        *("kept", "spare", "unused", "otel-shop", "otel-outage", "targeted"),
     ]
 
     def ours(found: dict) -> dict:
@@ -157,12 +158,12 @@ def test_same_series_as_prometheus(installed, prometheus):
 def test_recovery_under_way(installed):
     """A recovery is counted as running while it runs, and as completed when it is over."""
     during = []
-    before = points(installed.reader).get("recovery_executions", {}).get(named("outage", result="completed"), 0)
+    before = points(installed.reader).get("recovery_executions", {}).get(named("otel-outage", result="completed"), 0)
     use_recoveries(lambda: during.append(points(installed.reader)))
-    assert during[0]["recovery_executions_running"] == {named("outage"): 1}
+    assert during[0]["recovery_executions_running"] == {named("otel-outage"): 1}
     after = points(installed.reader)
     assert "recovery_executions_running" not in after
-    assert after["recovery_executions"][named("outage", result="completed")] == before + 1
+    assert after["recovery_executions"][named("otel-outage", result="completed")] == before + 1
 
 
 def test_counts_of_a_script(installed):
@@ -294,3 +295,25 @@ def test_gone(installed):
     del guarded
     assert not registry.retries
     assert points(installed.reader)["recovery_retry_failure"] == {named(name): 1}
+
+
+def test_a_collection_while_an_observation_is_told(target):
+    """A call that is collected while its time is being told is counted once, and not as another one of 0 s besides."""
+    policy, script = retry(max_attempts=2, base_delay=0, name="r"), iter([ConnectionError, None])
+
+    def flaky():
+        if (error := next(script)) is not None:
+            raise error
+
+    def collect(*_):
+        points(target.reader)
+
+    install_otel(target.provider)
+    before = METERS.listeners
+    METERS.listeners = (collect, *before)
+    try:
+        policy.call(flaky)
+    finally:
+        METERS.listeners = before
+    counts, _ = points(target.reader)["recovery_retry_latency_seconds"][named("r")]
+    assert sum(counts) == 1

@@ -266,3 +266,11 @@ def test_scoped(traces):
     assert call("afterwards").names("afterwards") == ["retry.exhausted"]
     uninstall_otel(other)
     assert call("still").names("still") == ["retry.exhausted"]
+
+
+def test_names_that_cannot_be_written(traces):
+    """Half a surrogate pair in a name is written as an escape, or the exporter would lose the whole span."""
+    with traces.tracer.start_as_current_span("call"):
+        quietly(retry(max_attempts=1, name="a\ud800").call, fail)
+    ((_, attributes),) = traces.events("call")
+    assert attributes["policy"] == "a\\ud800"

@@ -87,12 +87,16 @@ def number(url: str, sample: str) -> float:
 
 
 def test_it_is_not_ready_during_the_outage() -> None:
-    """While the demo runs there are page, snapshot and health; it is not ready while the breaker is open."""
+    """The demo has page, snapshot and health; while its breaker is open it is not ready, and the change is listed."""
     with demo("--seconds", "4", "--json") as (running, url):
         assert "<title>" in servers.get(url)
         assert json.loads(servers.get(f"{url}healthz")) == {"status": "ok"}
         servers.eventually(lambda: not is_ready(url), 20)
-        assert json.loads(servers.get(f"{url}api/snapshot"))["circuit_breakers"]["inventory"]["state"] != "closed"
+        seen = json.loads(servers.get(f"{url}api/snapshot"))
+        assert seen["circuit_breakers"]["inventory"]["state"] != "closed"
+        assert ("inventory", "closed", "open") in [
+            (change["name"], change["old"], change["new"]) for change in seen["transitions"]
+        ]
         printed, said = running.communicate(timeout=30)
 
     assert running.returncode == 0, said

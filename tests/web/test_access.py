@@ -244,3 +244,30 @@ def test_malformed_cookies_are_no_session(acting):
         answer = get(acting, cookie=f"{name}={value}")
         assert answer.status == 200
         assert "Sign in with the token" in text(answer)
+
+
+@pytest.mark.parametrize("before", ['prefs={"a": 1, "b": "c d"}', "a b=c d", "flag", "x@y=1", "name=\xe9", "a=1, b=2"])
+def test_odd_cookies_of_other_pages_do_not_hide_the_session(acting, before):
+    """Other applications of the host set what they like; who has signed in stays so, wherever it stands."""
+    session, field = sign_in(acting)
+    for both in (f"{before}; {session}", f"{session}; {before}"):
+        assert post(acting, "/actions/isolate", {**FIELDS, "csrf": field}, cookie=both).status == 303
+
+
+def test_good_cookie_counts_beside_a_bad_one(acting):
+    """Of two cookies of the same name, as of two prefixes, the one that is good is found."""
+    session, field = sign_in(acting)
+    name = session.partition("=")[0]
+    for both in (f"{name}=1.2.3; {session}", f"{session}; {name}=1.2.3"):
+        assert post(acting, "/actions/isolate", {**FIELDS, "csrf": field}, cookie=both).status == 303
+
+
+def test_password_of_a_proxy_is_none_of_our_business(acting, breaker):
+    """Behind a proxy that asks for a password, the page and its forms work as without; alone it lets nobody act."""
+    basic = "Basic b3BlcmF0b3I6c2VjcmV0"
+    session, field = sign_in(acting)
+    assert post(acting, "/actions/isolate", FIELDS, authorization=basic).status == 401
+    assert is_untouched(breaker)
+    answer = post(acting, "/actions/isolate", {**FIELDS, "csrf": field}, cookie=session, authorization=basic)
+    assert answer.status == 303
+    assert get(acting, "/nothing", authorization=basic).kind.startswith("text/html")

@@ -274,3 +274,14 @@ def test_encoded_name_that_is_none_is_refused(acting):
     circuit_breaker("payments")
     answer = act(acting, "isolate", {"kind": "circuit_breaker", "named": "%ff%fe"})
     assert answer.status == 400
+
+
+@pytest.mark.parametrize("value", ["98765x", "-98765"])
+def test_refused_values_are_not_written_down(acting, told, value):
+    """The answer says what is wrong with a value, and the log that something was, without the value."""
+    circuit_breaker("payments")
+    answer = act(acting, "configure", {"kind": "circuit_breaker", "name": "payments", "failure_threshold": value})
+    assert (answer.status, value in body(answer)["error"]) == (400, True)
+    (record,) = told
+    assert (record.event, record.status, record.policy) == ("web.action_refused", 400, "payments")
+    assert "98765" not in f"{vars(record)} {record.getMessage()}"

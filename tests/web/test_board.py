@@ -259,3 +259,21 @@ def test_sparkline_says_what_it_draws():
 def test_only_all_is_all(value, shown):
     """Only all is 100 %, and only none is 0 %."""
     assert parts.share(value) == shown
+
+
+def test_slow_look_does_not_hide_a_newer_one(board, clock, monkeypatch):
+    """Where one thread has looked before a change, and comes to its end after another's look, the change stays."""
+    breaker = circuit_breaker("a")
+    board.rows()
+    real = board._counts
+
+    def slow():
+        found = list(real())
+        monkeypatch.setattr(board, "_counts", real)
+        breaker.isolate()
+        assert row(board, "a").state == "isolated"
+        return found
+
+    monkeypatch.setattr(board, "_counts", slow)
+    board.look()
+    assert row(board, "a").state == "isolated"

@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+import threading
 
 import pytest
 
@@ -142,6 +143,32 @@ def test_page_polls_where_there_are_no_streams(app, tmp_path):
         await page.until("document.querySelector('table').innerText.includes('Isolated')", 12)
 
     with serve(app, port=0) as server:
+        browse(tmp_path, steps)
+
+
+def test_page_says_when_the_server_hangs(app, tmp_path, monkeypatch):
+    """A server that takes the request and never answers is no answer: the page does not go on saying it is live."""
+    real, hangs, goes_on = app.handle, threading.Event(), threading.Event()
+
+    def handle(request):
+        if hangs.is_set() and request.asked("fragment"):
+            goes_on.wait(30)
+        return real(request)
+
+    async def steps(page):
+        script = "const real = AbortSignal.timeout.bind(AbortSignal); AbortSignal.timeout = (ms) => real(ms / 50);"
+        await page.send("Page.addScriptToEvaluateOnNewDocument", source=script)
+        await page.open(url)
+        await page.until("document.getElementById('mode').textContent === 'Live'")
+        hangs.set()
+        await page.until("document.getElementById('mode').textContent === 'No answer; trying again'")
+        hangs.clear()
+        goes_on.set()
+        await page.until("document.getElementById('mode').textContent === 'Live'")
+
+    monkeypatch.setattr(app, "handle", handle)
+    with serve(app, port=0) as server:
+        url = server.url
         browse(tmp_path, steps)
 
 

@@ -250,3 +250,20 @@ def test_repr_does_not_show_the_token(acting):
     """Neither the app nor its parts show it."""
     assert TOKEN not in repr(acting)
     assert TOKEN not in repr(vars(acting))
+
+
+def test_readyz_waits_for_no_subscriber(make, clock):
+    """That an open period is over is seen, and told to nobody: a handler that hangs does not hang the probe."""
+    app = make(critical=["payments"])
+    breaker = circuit_breaker("payments", failure_threshold=1, recovery_timeout=30)
+    with pytest.raises(ConnectionError):
+        breaker.call(fail)
+    heard = []
+    with registry.subscribe(heard.append):
+        assert get(app, "/readyz").status == 503
+        clock.now += 30
+        answer = get(app, "/readyz")
+        assert (answer.status, body(answer)["critical"]) == (200, {"payments": "half_open"})
+        assert heard == []
+        assert breaker.state.value == "half_open"
+        assert len(heard) == 1

@@ -8,12 +8,13 @@ import os
 import socket
 import sys
 import threading
+from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
 import pytest
 
 from resilient import ConfigurationError, circuit_breaker, registry
-from resilient.web import StatusServer, serve, status_app
+from resilient.web import StatusServer, serve, server, status_app
 from resilient.web.messages import LONGEST_BODY
 
 from .asking import TOKEN, get
@@ -279,13 +280,19 @@ async def asgi(app, scope, *messages):
     return sent
 
 
-def test_asgi_lifespan_closes_the_app(app):
-    """The app follows the life of its server: startup is well, and shutdown closes it."""
+def test_asgi_lifespan_lets_the_app_rest(app):
+    """Shutdown ends streams and threads; a server that starts with the same app again is answered."""
     messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
-    sent = asyncio.run(asgi(app, {"type": "lifespan"}, *messages))
-    assert [one["type"] for one in sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
-    assert app.is_closed
-    assert get(app).status == 503
+    for _ in range(2):
+        listener = app.feed.listen()
+        assert get(app).status == 200
+        assert app.board.sampling
+        sent = asyncio.run(asgi(app, {"type": "lifespan"}, *messages))
+        assert [one["type"] for one in sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+        assert listener.closed
+        app.feed.remove(listener)
+        assert not app.board.sampling
+        assert not app.is_closed
 
 
 def test_asgi_websockets_are_refused(app):
@@ -358,3 +365,49 @@ def test_child_of_a_fork_has_a_usable_app(acting):
     os.waitpid(child, 0)
     opened.listener.close()
     assert json.loads(said) == [[200, 200, 200, 200], 0, 200, True]
+
+
+@BOTH
+def test_change_while_the_stream_begins_is_told_at_once(app, how, monkeypatch):
+    """What happens while the first snapshot is made does not wait for the next sign of life, nor do later changes."""
+    breaker = circuit_breaker("payments")
+    real = app.picture.as_json
+    monkeypatch.setattr(app.picture, "as_json", lambda: (real(), breaker.isolate())[0])
+    app.feed.heartbeat = 1000
+    with served(app, how) as url, streaming(f"{url}api/events") as read_until:
+        read_until(b'"new":"isolated"')
+        breaker.reset()
+        read_until(b'"old":"isolated"')
+
+
+def test_request_that_drips_is_given_up(app, monkeypatch):
+    """A client that sends a byte now and then has as long for all of its request as one that sends nothing."""
+    monkeypatch.setattr(server._Requests, "timeout", 0.2)
+    with serve(app, port=0) as served_here, socket.create_connection(("127.0.0.1", served_here.port)) as client:
+        client.sendall(b"GET / HTTP/1.0\r\nX: ")
+        client.settimeout(0.02)
+
+        def given_up():
+            try:
+                client.sendall(b"x")
+                return client.recv(1) == b""
+            except TimeoutError:
+                return False
+            except OSError:
+                return True
+
+        assert wait_until(given_up)
+
+
+def test_streams_leave_threads_to_other_servers(app):
+    """Under a WSGI server that is not ours, which may have four threads, two pages are live, and the next one asks."""
+    environ = {}
+    setup_testing_defaults(environ)
+    environ |= {"PATH_INFO": "/api/events", "wsgi.multithread": True}
+    told = []
+    open_now = [app.wsgi(dict(environ), lambda status, _: told.append(status)) for _ in range(3)]
+    assert told == ["200 OK", "200 OK", "503 Service Unavailable"]
+    open_now[0].close()
+    app.wsgi(dict(environ), lambda status, _: told.append(status)).close()
+    assert told[-1] == "200 OK"
+    open_now[1].close()

@@ -47,7 +47,9 @@ SCRIPT = """
     try {
       const query = new URLSearchParams(location.search);
       query.delete("done"); query.set("fragment", "1");
-      const answer = await fetch(location.pathname + "?" + query, { credentials: "same-origin", cache: "no-store" });
+      const signal = AbortSignal.timeout && AbortSignal.timeout(15000);
+      const answer = await fetch(location.pathname + "?" + query,
+        { credentials: "same-origin", cache: "no-store", signal });
       if (!answer.ok && answer.status !== 404) throw new Error(String(answer.status));
       const html = await answer.text();
       if (!writing()) swap(html);
