@@ -83,11 +83,12 @@ def test_limit_between_two_lines_of_the_worker(park):
             return answer
 
         lines = Lines(step, lambda: time.sleep(PAUSE), PACKAGE, when=returned.is_set)
+        before = threading.gettrace()
         threading.settrace(lines)
         try:
             result = outcome(policy.call, body)
         finally:
-            threading.settrace(None)
+            threading.settrace(before)
         assert result is answer or isinstance(result, CallTimeoutError), (step, result)
         eventually(lambda: policy.abandoned == 0)  # noqa: B023 - called at once
         time.sleep(0.002)

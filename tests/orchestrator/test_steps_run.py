@@ -700,7 +700,7 @@ def test_a_finished_execution_leaves_its_records_only(orchestrator):
 
     def left():
         gc.collect()
-        return [one for one in gc.get_objects() if isinstance(one, (Run, Attempt, RecoveryContext, Progress))]
+        return [one for one in gc.get_objects() if type(one) in (Run, Attempt, RecoveryContext, Progress)]
 
     assert eventually(lambda: len(left()) <= 1, 2.0), left()
     assert len(orchestrator.history(limit=99)) == 20
