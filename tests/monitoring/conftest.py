@@ -9,7 +9,7 @@ import pytest
 from .hospital import Story, watch
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     """What a Prometheus saw of a process that was well, then sick in every way, then well again."""
     with watch(tmp_path_factory.mktemp("story")) as seen:
