@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from queue import SimpleQueue
+from time import perf_counter
 from types import FrameType, TracebackType
 
 from resilient import _checks as check
@@ -78,6 +79,7 @@ class VirtualClock:
         self._bystanders: dict[int, tuple[tuple[int, int], int]] = {}
         self._sleepers: set[Sleeper] = set()
         self._active = False
+        self._next_look = 0.0  # by the real clock
         self._stack = ExitStack()
         self._jumper: threading.Thread | None = None
         # Not an Event, whose lock an interrupt may leave taken: whoever waits puts something in, if nothing is in.
@@ -166,12 +168,24 @@ class VirtualClock:
                 if lock.acquire(True, pause):
                     return True
                 pause = min(pause * 2, 0.02)
-                with self._changed:
-                    self._jump_if_alone()
+                self._look_now_and_then()
             return lock.acquire(True, seconds) if not self._active and sleeper.due is None else lock.acquire(False)
         finally:
             with self._changed:
                 self._sleepers.discard(sleeper)
+
+    def _look_now_and_then(self) -> None:
+        """See whether time may jump, unless somebody has just looked.
+
+        Of many who wait for locks each asks again and again; all of them looking would keep those who work from it.
+        """
+        if perf_counter() < self._next_look:
+            return
+        with self._changed:
+            began = perf_counter()
+            self._jump_if_alone()
+            ended = perf_counter()
+            self._next_look = ended + 2 * (ended - began)
 
     def _wait_until(self, done: Callable[[], bool], seconds: float) -> None:
         """Return when `done()` says so, after so many seconds at the latest; who makes it so calls `_stir`."""
