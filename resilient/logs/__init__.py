@@ -141,7 +141,7 @@ def log_event(event: Event) -> None:
         return
     kind = getattr(event, "kind", line.kind)
     if _is_written(line.limited, (name, kind, event.name), line.logger, level, event.fields):
-        extra = {_RESERVED.get(key, key): _plain(key, value) for key, value in event.fields().items()}
+        extra = {_RESERVED.get(key, key): plain_field(key, value) for key, value in event.fields().items()}
         extra |= {"kind": kind, "event": name, "suppressed": 0}
         line.logger.log(level, one_line(line.text(event)), extra=extra)
 
@@ -153,7 +153,7 @@ def log_note(note: Note) -> None:
     key = (note.event, note.kind, note.policy)
     fields = note.fields if note.error is None else {**note.fields, "error": note.error}
     if _is_written(note.limited, key, note.logger, note.level, lambda: fields):
-        extra = {key: _plain(key, value) for key, value in fields.items()}
+        extra = {key: plain_field(key, value) for key, value in fields.items()}
         extra |= {"policy": note.policy, "kind": note.kind, "event": note.event, "suppressed": 0}
         text = one_line(note.text % note.values)
         note.logger.log(note.level, text, exc_info=note.error if note.traced else None, extra=extra)
@@ -174,9 +174,9 @@ def _level(event: Event, line: Line) -> int:
     return line.level
 
 
-def _plain(key: str, value: Any) -> Any:
-    """What a record has of a field: plain values, and nothing of what a call has returned."""
-    if key == "changes":
+def plain_field(key: str, value: Any) -> Any:
+    """What leaves the process of an event's field: plain values, and nothing of what a call has returned."""
+    if key == "changes" and isinstance(value, dict):
         return list(value)  # the names of the options; a fallback among the values may be a secret
     if isinstance(value, CircuitState):
         return value.value

@@ -11,7 +11,7 @@ import math
 import os
 import threading
 import weakref
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from prometheus_client import values
@@ -97,9 +97,8 @@ class Files:
         if not isinstance(value, Distribution):
             self._sample(definition, definition.name, definition.labels, labels, value)
             return
-        bounds = [*map(floatToGoString, definition.buckets), "+Inf"]
         names = (*definition.labels, "le")
-        for bound, count in zip(bounds, value.counts, strict=True):
+        for bound, count in zip(bounds_of(definition), value.counts, strict=True):
             self._sample(definition, f"{definition.name}_bucket", names, (*labels, bound), count)
         self._sample(definition, f"{definition.name}_sum", definition.labels, labels, value.sum)
 
@@ -145,6 +144,12 @@ class Files:
         self._inherited = self._gatherer.gather()
         self._written.clear()
         self._begin()
+
+
+@cache
+def bounds_of(definition: Definition) -> tuple[str, ...]:
+    """The upper bounds of a histogram's buckets, as Prometheus writes them."""
+    return (*map(floatToGoString, definition.buckets), "+Inf")
 
 
 def _nothing(definition: Definition) -> float:

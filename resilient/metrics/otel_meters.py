@@ -69,7 +69,7 @@ class Feed:
     def after_fork(self) -> None:
         """Replace the locks in a forked child."""
         self._collecting = threading.RLock()
-        # Another lock, as policies tell of observations while they hold locks that a collection waits for.
+        # Another lock, as a collection reads policies under the first one, and others tell of observations meanwhile.
         self._counting = threading.RLock()
         self._gatherer.after_fork()
 

@@ -14,14 +14,13 @@ from prometheus_client.metrics_core import (
     Metric,
 )
 from prometheus_client.samples import Sample
-from prometheus_client.utils import floatToGoString
 
 from resilient._registry import registry as policies
 from resilient.errors import ConfigurationError
 from resilient.meters import METERS, Distribution
 from resilient.metrics.catalogue import CATALOGUE, Definition, Type
 from resilient.metrics.gathering import DEFAULT_NAMES, Gatherer, Series
-from resilient.metrics.multiprocess import Files, is_multiprocess
+from resilient.metrics.multiprocess import Files, bounds_of, is_multiprocess
 
 #: By the values of a series' labels: all its labels, and those of its buckets.
 Known = dict[tuple[str, ...], list[dict[str, str]]]
@@ -91,7 +90,7 @@ def family(definition: Definition, series: Series, known: Known) -> Metric:
 def _learn(definition: Definition, values: tuple[str, ...], known: Known) -> list[dict[str, str]]:
     """The labels of a series; of a histogram, those of each bucket behind them."""
     labels = dict(zip(definition.labels, values, strict=True))
-    bounds = [*map(floatToGoString, definition.buckets), "+Inf"] if definition.buckets else []
+    bounds = bounds_of(definition) if definition.buckets else ()
     found = known[values] = [labels, *({**labels, "le": bound} for bound in bounds)]
     return found
 

@@ -11,10 +11,10 @@ from typing import Any
 from weakref import WeakMethod
 
 from resilient._registry import Registry
-from resilient.circuit_breaker import CircuitState
 from resilient.clock import CLOCK
 from resilient.events import CircuitStateChanged, Event, Subscription
-from resilient.logs.texts import described, one_line, shortened
+from resilient.logs import plain_field
+from resilient.logs.texts import one_line
 from resilient.web.messages import Refused
 
 #: At most so many watchers at a time, lines kept for each, and events told in a second.
@@ -169,28 +169,15 @@ def weakly(method: Callable[[Any], object]) -> Callable[[Any], None]:
 
 def plain_event(event: Event) -> dict[str, Any]:
     """An event as JSON has it: no arguments and results of calls, no values of options, errors as text."""
-    fields = {name: _plain(name, value) for name, value in event.fields().items()}
+    fields = {name: _for_json(name, plain_field(name, value)) for name, value in event.fields().items()}
     return {"event": type(event).__name__, **fields}
 
 
-def _plain(name: str, value: Any) -> Any:
-    if name == "result" and value is not None:
-        return f"<{type(value).__name__}>"
-    if value is None or isinstance(value, (bool, int)):
-        return value
+def _for_json(name: str, value: Any) -> Any:
+    """A plain value as JSON has it: without numbers that are none, and names of options in order."""
     if isinstance(value, float):
         return value if value - value == 0 else None
-    if isinstance(value, CircuitState):
-        return value.value
-    if isinstance(value, BaseException):
-        return described(value)
-    if isinstance(value, dict):
-        return sorted(map(str, value))
-    if isinstance(value, str):
-        return value if name == "name" else shortened(value)
-    if isinstance(value, tuple) and all(isinstance(part, str) for part in value):
-        return list(value)
-    return f"<{type(value).__name__}>"
+    return sorted(value) if name == "changes" and isinstance(value, list) else value
 
 
 def as_line(event: str, value: Any) -> bytes:
